@@ -1,0 +1,405 @@
+"""The command line: parse arguments, call one function, print.
+
+Results go to standard output, progress and remarks to standard error. A bad input is one line and
+exit status 2; Ctrl-C is 130, as shells have it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from modernpubmed.encoder import Encoder
+from modernpubmed.errors import ModernPubMedError, needs_extra
+from modernpubmed.manifest import Manifest, code_version
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit status."""
+    warnings.showwarning = _show_warning
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except ModernPubMedError as error:
+        print(f"modernpubmed: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as error:
+        print(f"modernpubmed: {error or 'stopped'}", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, say) has seen enough; keep Python from saying so again on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="modernpubmed",
+        description="Medical text embeddings, from PubMed's XML to answers.",
+    )
+    parser.add_argument("--version", action="version", version=code_version())
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def verb(name: str, command: Command, help: str) -> argparse.ArgumentParser:  # noqa: A002
+        added = verbs.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        added.set_defaults(command=command)
+        return added
+
+    add = verb("demo", _demo, "show the main job on real text")
+    add.add_argument("--pubmed", action="store_true", help="on NLM's newest file (network)")
+
+    add = verb("parse", _parse, "parse NLM XML files to articles")
+    add.add_argument("files", type=Path, nargs="+", help="pubmed*.xml[.gz], any order")
+    _out(add, "folder for articles.parquet")
+
+    add = verb("pairs", _pairs, "select title–abstract pairs, split for training")
+    add.add_argument("inputs", type=Path, nargs="+", help="folders of articles, or pairs (.jsonl)")
+    _out(add, "folder for train.parquet and dev.parquet")
+    add.add_argument("--dev-share", type=float, default=0.02, help="default %(default)s")
+
+    add = verb("train", _train, "fine-tune an encoder on pairs with InfoNCE")
+    add.add_argument("recipe", type=Path, help="a TOML file, see recipes/")
+    add.add_argument("--pairs", type=Path, required=True, help="what 'pairs' wrote")
+    add.add_argument("--base", help="local folder or hub name instead of the recipe's base")
+    _out(add, "the model folder to make; OUT.run keeps the state")
+
+    add = verb("export", _export, "write the graph that runs a model without torch")
+    add.add_argument("model", type=Path, help="a sentence-transformers folder")
+    add.add_argument("--fp16", action="store_true", help="round the weights to fp16 first")
+
+    add = verb("average", _average, "average the weights of models")
+    add.add_argument("models", nargs="+", type=Path, help="two or more model folders")
+    add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
+    _out(add, "the model folder to make")
+
+    add = verb("compare", _compare, "evaluate models and BM25 side by side")
+    add.add_argument("models", nargs="+", help="folders or hub names; 'shipped' is the package's")
+    add.add_argument("--suite", type=Path, action="append", default=[], help="a BEIR folder")
+    add.add_argument("--wiki-medical-terms", action="store_true", help="the published suite (hub)")
+    add.add_argument("--pairs", type=Path, action="append", default=[], help="judged pairs, .tsv")
+    add.add_argument("--markdown", action="store_true", help="print Markdown")
+    add.add_argument("--out", type=Path, help="folder for the results as JSON")
+
+    add = verb("card", _card, "write a model's card from results")
+    add.add_argument("model", type=Path, help="the model folder")
+    add.add_argument("results", type=Path, help="the folder that 'compare --out' wrote")
+    add.add_argument("--name", help="the model's name in the results")
+
+    add = verb("encode", _encode, "turn texts into vectors")
+    add.add_argument("input", type=Path, help="one text a line; - is standard input")
+    add.add_argument("--out", type=Path, required=True, help="a .npy file, float32 [n, d]")
+    _model(add)
+
+    add = verb("similarity", _similarity, "cosine similarity of two texts")
+    add.add_argument("first")
+    add.add_argument("second")
+    _model(add)
+
+    add = verb("index", _index, "index documents for search")
+    add.add_argument("documents", type=Path, help="articles, pairs, BEIR folder, .jsonl or .txt")
+    _out(add, "the index to make")
+    _model(add)
+
+    add = verb("search", _search, "search an index")
+    add.add_argument("index", type=Path)
+    add.add_argument("queries", nargs="+")
+    add.add_argument("-k", type=int, default=10, help="hits a query, default %(default)s")
+    add.add_argument("--years", type=int, nargs=2, metavar=("FROM", "TO"))
+    _json(add)
+    _model(add)
+
+    add = verb("match", _match, "match free-text mentions to concepts")
+    add.add_argument("mentions", nargs="+")
+    add.add_argument("--ontology", default="hpo", help="hpo, or an .obo, .tsv or .jsonl file")
+    add.add_argument("-k", type=int, default=3, help="concepts a mention, default %(default)s")
+    add.add_argument("--threshold", type=float, help="below this cosine there is no match")
+    _json(add)
+    _model(add)
+
+    add = verb("classify", _classify, "learn labels from examples and give them to texts")
+    add.add_argument("examples", type=Path, help="text and label, .tsv, .csv or .jsonl")
+    add.add_argument("texts", nargs="*", help="texts to label; without any, only the scores")
+    add.add_argument("--balanced", action="store_true", help="weigh each label the same")
+    _json(add)
+    _model(add)
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from modernpubmed import demo
+
+    if options.pubmed:
+        demo.on_pubmed(_say, _report, _cache() / "updatefiles")
+    else:
+        demo.on_phenotypes(_say, _report)
+
+
+def _parse(options: argparse.Namespace) -> None:
+    from modernpubmed.pubmed import parse_files
+
+    def progress(file: Path, articles: int) -> None:
+        print(f"{file.name}: {articles:,} articles so far", file=sys.stderr)
+
+    _summary(parse_files(options.files, options.out, progress=progress), options.out)
+
+
+def _pairs(options: argparse.Namespace) -> None:
+    from modernpubmed.pairs import build_pairs
+
+    manifest = build_pairs(
+        options.inputs,
+        options.out,
+        dev_share=options.dev_share,
+        progress=lambda read: _report("records read", read, 0),
+    )
+    _summary(manifest, options.out)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from modernpubmed.training.recipe import read_recipe
+
+    recipe = read_recipe(options.recipe)
+    with needs_extra("train", "training"):
+        from modernpubmed.training.train import TrainingStoppedError, train
+    start = time.monotonic()
+
+    def report(record: dict[str, Any]) -> None:
+        print(_training_line(record, time.monotonic() - start), file=sys.stderr, flush=True)
+
+    try:
+        manifest = train(recipe, options.pairs, options.out, base=options.base, report=report)
+    except TrainingStoppedError as stopped:
+        raise KeyboardInterrupt(str(stopped)) from stopped
+    _summary(manifest, options.out)
+
+
+def _export(options: argparse.Namespace) -> None:
+    with needs_extra("train", "exporting"):
+        from modernpubmed.encoder.export import export
+    print(export(options.model, half=options.fp16))
+
+
+def _average(options: argparse.Namespace) -> None:
+    with needs_extra("train", "averaging"):
+        from modernpubmed.training.average import average
+    _summary(average(options.models, options.out, weights=options.weights), options.out)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from modernpubmed.evaluation.compare import compare, render_markdown, render_text
+    from modernpubmed.suites import read_sentence_pairs, read_suite, wiki_medical_terms
+
+    suites = [read_suite(path) for path in options.suite]
+    if options.wiki_medical_terms:
+        suites.append(wiki_medical_terms())
+    pairs = [read_sentence_pairs(path) for path in options.pairs]
+    encoders = [Encoder.load(None if name == "shipped" else name) for name in options.models]
+    comparison = compare(encoders, suites, pairs=pairs, out=options.out, progress=_report)
+    print(render_markdown(comparison) if options.markdown else render_text(comparison), end="")
+
+
+def _card(options: argparse.Namespace) -> None:
+    from modernpubmed.evaluation.card import write_card
+    from modernpubmed.evaluation.evaluate import read_results
+    from modernpubmed.evaluation.similarity import read_similarity
+
+    results = read_results(options.results)
+    examples, correlations = read_similarity(options.results)
+    print(
+        write_card(
+            options.model,
+            results,
+            examples=examples,
+            correlations=correlations,
+            name=options.name,
+        )
+    )
+
+
+def _encode(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from modernpubmed.manifest import replacing
+
+    texts = _lines(options.input)
+    encoder = Encoder.load(options.model)
+    vectors = encoder.encode(texts)
+    with replacing(options.out) as temporary, temporary.open("wb") as file:
+        np.save(file, vectors)
+    print(f"{options.out}: float32 {list(vectors.shape)}, {encoder.truncated:,} texts cut")
+
+
+def _similarity(options: argparse.Namespace) -> None:
+    encoder = Encoder.load(options.model)
+    print(f"{encoder.similarity([options.first], [options.second])[0, 0]:.4f}")
+
+
+def _index(options: argparse.Namespace) -> None:
+    from modernpubmed.search import build_index, read_documents
+
+    manifest = build_index(
+        read_documents(options.documents),
+        Encoder.load(options.model),
+        options.out,
+        report=lambda done: _report("documents indexed", done, 0),
+    )
+    _summary(manifest, options.out)
+
+
+def _search(options: argparse.Namespace) -> None:
+    from modernpubmed.search import open_index, search_many
+
+    index = open_index(options.index)
+    years = None if options.years is None else tuple(options.years)
+    encoder = Encoder.load(options.model)
+    answers = search_many(index, options.queries, encoder, options.k, years=years)
+    for query, hits in zip(options.queries, answers, strict=True):
+        if options.json:
+            print(_as_json({"query": query, "hits": [asdict(hit) for hit in hits]}))
+            continue
+        print(f'"{query}"')
+        for hit in hits:
+            year = "" if hit.year is None else f" ({hit.year})"
+            print(f"{hit.rank:3}  {hit.score:.3f}  {hit.id}  {hit.title or hit.text[:80]}{year}")
+
+
+def _match(options: argparse.Namespace) -> None:
+    from modernpubmed.concepts import build_matcher, hpo, read_ontology
+
+    ontology = hpo() if options.ontology == "hpo" else read_ontology(options.ontology)
+    matcher = build_matcher(
+        ontology.concepts,
+        Encoder.load(options.model),
+        cache=_cache() / "concepts",
+        report=lambda done, total: _report("encoding names and synonyms", done, total),
+    )
+    for found in matcher.match_many(options.mentions, k=options.k, threshold=options.threshold):
+        if options.json:
+            print(_as_json(asdict(found)))
+            continue
+        print(f'"{found.mention}"')
+        for match in found.matches:
+            form = "" if match.form == match.name else f"  ({match.form})"
+            print(f"     {match.score:.3f}  {match.curie}  {match.name}{form}")
+        if not found.matches:
+            best = found.best_below
+            near = "" if best is None else f"; nearest {best.score:.3f} {best.curie} {best.name}"
+            print(f"     no concept{near}")
+
+
+def _classify(options: argparse.Namespace) -> None:
+    from modernpubmed.classify import fit, hold_out, read_examples
+
+    texts, labels = zip(*read_examples(options.examples), strict=True)
+    encoder = Encoder.load(options.model)
+    if not options.texts:
+        scores = hold_out(texts, labels, encoder, balanced=options.balanced)
+        if options.json:
+            print(_as_json(asdict(scores)))
+        else:
+            print(f"held-out accuracy {scores.accuracy:.3f}, macro F1 {scores.macro_f1:.3f}")
+            print(f"({scores.examples:,} of {len(texts):,} examples held out)")
+        return
+    classifier = fit(texts, labels, encoder, balanced=options.balanced)
+    for text, found in zip(options.texts, classifier.predict(options.texts), strict=True):
+        if options.json:
+            print(_as_json({"text": text, **asdict(found)}))
+        else:
+            print(f"{found.label}  {found.probability:.3f}  {text}")
+
+
+def _out(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002
+    parser.add_argument("--out", type=Path, required=True, help=help)
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help="folder or hub name; default the model in the package")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON lines")
+
+
+def _cache() -> Path:
+    """Where what is costly to make again is kept (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "modernpubmed"
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModernPubMedError(
+            f"cannot be read as UTF-8 text ({error})", file=path, remedy="give one text a line"
+        ) from error
+    if not text.strip():
+        raise ModernPubMedError("holds no text", file=path, remedy="give one text a line")
+    return text.splitlines()
+
+
+def _summary(manifest: Manifest, out: Path) -> None:
+    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
+    print(f"{out}: {counts}")
+    if manifest.dropped:
+        dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items())
+        print(f"left out: {dropped}")
+
+
+def _training_line(record: dict[str, Any], seconds: float) -> str:
+    parts = [f"step {record['step']:,}/{record['steps']:,}"]
+    for key, label in (
+        ("loss", "loss"),
+        ("grad_norm", "gradient norm"),
+        ("learning_rate", "learning rate"),
+        ("eval_dev_cosine_ndcg@10", "dev nDCG@10"),
+        ("eval_dev_cosine_accuracy@1", "dev Accuracy@1"),
+    ):
+        if key in record:
+            parts.append(f"{label} {record[key]:.4g}")
+    return "  ".join([*parts, f"{seconds:,.0f} s"])
+
+
+def _as_json(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _report(what: str, done: int, total: int) -> None:
+    """One line on a terminal, overwritten; nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        return
+    share = f"{done:,}" if not total else f"{done:,} of {total:,}"
+    end = "\r\033[K" if total and done >= total else ""
+    print(f"\r\033[K{what}: {share}{end}", end="", file=sys.stderr, flush=True)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: object = None,
+    line: str | None = None,
+) -> None:
+    """A warning in one line, without the place in our code that it came from."""
+    del category, filename, lineno, file, line
+    print(f"modernpubmed: {message}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What a sentence-transformers folder says about itself, read without sentence-transformers.
+
+``modules.json`` lists the steps of a model. We read the ones that sentence encoders have —
+Transformer, Pooling, Normalize — in both spellings (before and since sentence-transformers 5.3),
+and refuse anything else rather than skip it: a forgotten Dense layer gives wrong vectors silently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modernpubmed.encoder.pooling import POOLING_MODES
+from modernpubmed.errors import ModernPubMedError
+
+GRAPH_NAME = "model.onnx"
+#: Where a graph may lie: beside the weights it shares, or as the hub's older models have it.
+GRAPH_PLACES = (GRAPH_NAME, f"onnx/{GRAPH_NAME}")
+WEIGHTS_NAME = "model.safetensors"
+
+_KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+_LEGACY_POOLING = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """The settings of a sentence-transformers folder.
+
+    Attributes:
+        path: The folder.
+        graph: The ONNX graph in it, None if it has not been exported.
+        pooling: How token vectors become one: ``mean``, ``cls`` or ``max``.
+        max_tokens: The longest text it reads, special tokens counted.
+        lower_case: Whether texts are lower-cased before the tokenizer sees them.
+        prompts: What is put before a text, by role (``query``, ``document``).
+    """
+
+    path: Path
+    graph: Path | None
+    pooling: str
+    max_tokens: int
+    lower_case: bool
+    prompts: Mapping[str, str]
+
+
+def read_folder(path: Path) -> ModelFolder:
+    """Reads the settings of a model folder.
+
+    Raises:
+        ModernPubMedError: It is no sentence-transformers folder, has no weights, or has a module
+            that we cannot run without torch.
+    """
+    modules = read_json(path / "modules.json", kind=list)
+    names = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    for name in names:
+        if name not in _KNOWN_MODULES:
+            raise ModernPubMedError(
+                f"has a module {name!r}, which only sentence-transformers can run",
+                file=path,
+                record="modules.json",
+                remedy="pip install 'modernpubmed[train]'",
+            )
+    if names[:2] != ["Transformer", "Pooling"]:
+        raise ModernPubMedError(
+            "is not a Transformer followed by Pooling",
+            file=path,
+            record="modules.json",
+            remedy="give a sentence-transformers encoder",
+        )
+    graph = next((path / place for place in GRAPH_PLACES if (path / place).is_file()), None)
+    if graph is None and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+        raise ModernPubMedError(
+            "no weights: neither model.onnx nor model.safetensors",
+            file=path,
+            remedy="copy the model folder again, whole",
+        )
+    settings = _optional_json(path / "sentence_bert_config.json")
+    return ModelFolder(
+        path=path,
+        graph=graph,
+        pooling=_pooling(path / str(modules[1]["path"]) / "config.json"),
+        max_tokens=_max_tokens(path, settings),
+        lower_case=bool(settings.get("do_lower_case", False)),
+        prompts=_prompts(path),
+    )
+
+
+def read_json(path: Path, kind: type) -> Any:
+    """A JSON file whose outermost value is of ``kind``.
+
+    Raises:
+        ModernPubMedError: It is missing, broken, or of another kind.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModernPubMedError(
+            f"cannot be read ({error})",
+            file=path,
+            remedy="give a folder that SentenceTransformer.save_pretrained wrote, whole",
+        ) from error
+    if not isinstance(value, kind):
+        raise ModernPubMedError(
+            f"holds a {type(value).__name__}, not a {kind.__name__}",
+            file=path,
+            remedy="copy the model folder again",
+        )
+    return value
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return dict(read_json(path, kind=dict)) if path.is_file() else {}
+
+
+def _pooling(path: Path) -> str:
+    config = read_json(path, kind=dict)
+    mode = config.get("pooling_mode")
+    if mode is None:
+        active = [name for key, name in _LEGACY_POOLING.items() if config.get(key)]
+        mode = active[0] if len(active) == 1 else active
+    if mode not in POOLING_MODES or config.get("include_prompt", True) is not True:
+        raise ModernPubMedError(
+            f"pooling {mode!r} is none of {', '.join(POOLING_MODES)} over all tokens",
+            file=path,
+            remedy="pip install 'modernpubmed[train]' and load it with sentence-transformers",
+        )
+    return str(mode)
+
+
+def _max_tokens(path: Path, settings: Mapping[str, Any]) -> int:
+    limits = [settings.get("max_seq_length")]
+    if limits[0] is None:
+        limits.append(_optional_json(path / "tokenizer_config.json").get("model_max_length"))
+    limits.append(_optional_json(path / "config.json").get("max_position_embeddings"))
+    numbers = [int(limit) for limit in limits if isinstance(limit, int | float) and limit < 1e9]
+    if not numbers:
+        raise ModernPubMedError(
+            "says nowhere how long a text may be",
+            file=path,
+            record="max_seq_length",
+            remedy="set max_seq_length in sentence_bert_config.json",
+        )
+    return min(numbers)
+
+
+def _prompts(path: Path) -> dict[str, str]:
+    prompts = _optional_json(path / "config_sentence_transformers.json").get("prompts") or {}
+    return {"query": "", "document": "", **prompts}

@@ -1,0 +1,243 @@
+"""The model card: the README.md of a model folder, written from results and the manifest.
+
+Front matter is made by ``huggingface_hub`` (``ModelCardData``), so the hub shows the results; the
+rest is plain Markdown. Nothing is computed here: figures come from result files, everything about
+training from the folder's ``manifest.json``, and what neither says the card calls unknown.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modernpubmed.errors import ModernPubMedError
+from modernpubmed.evaluation.bm25 import BM25
+from modernpubmed.evaluation.compare import Comparison, compare_results, render_markdown
+from modernpubmed.evaluation.evaluate import Result
+from modernpubmed.evaluation.metrics import METRICS
+from modernpubmed.evaluation.similarity import Correlation, ExampleScore
+from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing
+
+_CARD_NAME = "README.md"
+
+_USE = """\
+## Use
+
+With this project, without torch (a folder that has an exported graph):
+
+```python
+from modernpubmed import Encoder
+
+encoder = Encoder.load("{path}")
+vectors = encoder.encode(["heart attack", "myocardial infarction"])
+print(encoder.similarity(["heart attack"], ["myocardial infarction", "asyncio.run()"]))
+```
+
+With sentence-transformers:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{path}")
+vectors = model.encode(["heart attack", "myocardial infarction"])
+print(model.similarity(vectors, vectors))
+```
+"""
+
+_INTENDED = """\
+## Intended use
+
+Search, matching, clustering and de-duplication of English biomedical and clinical text: titles
+and abstracts, definitions, names of diseases and findings.
+
+## Limits
+
+- The vectors say how alike two texts are, not whether either is true, recent or retracted.
+- Negation, numbers, doses and units weigh little: "no fever" lies close to "fever".
+- Text beyond the model's length is cut. Languages other than English were not measured.
+- The literature's own gaps and biases (whom it studies, what gets published) are in the model.
+- **Not for diagnosis.** It is a research tool, not a medical device; no decision about a patient
+  may rest on it.
+"""
+
+
+def write_card(
+    model_folder: str | Path,
+    results: Sequence[Result],
+    *,
+    examples: Sequence[ExampleScore] = (),
+    correlations: Sequence[Correlation] = (),
+    name: str | None = None,
+) -> Path:
+    """Writes a model's card to its folder; a README.md already there is replaced.
+
+    Args:
+        model_folder: The folder. Its ``manifest.json`` may be absent (another's model); its
+            ``NOTICE`` is taken over as attribution.
+        results: Results of this model and of those it stands beside; of suites that this model
+            has no result on, none is shown.
+        examples: Similarity examples.
+        correlations: Correlations on judged pairs.
+        name: The model's name as in the results; None is the folder's name.
+
+    Returns:
+        The path of the card.
+
+    Raises:
+        ModernPubMedError: There is no such folder, no result of this model, or its manifest is
+            broken or that of something else.
+    """
+    from huggingface_hub import ModelCardData
+
+    folder = Path(model_folder)
+    if not folder.is_dir():
+        raise ModernPubMedError("no such folder", file=folder, remedy="give a model folder")
+    name = name or folder.resolve().name
+    own = [result for result in results if result.model == name]
+    if not own:
+        there = ", ".join(sorted({result.model for result in results})) or "none"
+        raise ModernPubMedError(
+            f"no result of {name} (there: {there})",
+            file=folder,
+            remedy="evaluate this model, or give the name it has in the results",
+        )
+    manifest = _manifest(folder)
+    settings: Mapping[str, Any] = {} if manifest is None else manifest.settings
+    suites = {result.suite for result in own}
+    shown = [result for result in results if result.suite in suites]
+    comparison = compare_results(
+        sorted(shown, key=lambda result: (result.model != name, result.model == BM25)),
+        sorted(examples, key=lambda score: score.model != name),
+        sorted(correlations, key=lambda found: found.model != name),
+    )
+    base = settings.get("base_model")
+    data = ModelCardData(
+        model_name=name,
+        language="en",
+        license=settings.get("license"),
+        library_name="sentence-transformers",
+        pipeline_tag="sentence-similarity",
+        tags=[
+            "sentence-transformers",
+            "sentence-similarity",
+            "feature-extraction",
+            "biomedical",
+            "pubmed",
+            "modernpubmed",
+        ],
+        base_model=base if _is_hub_name(base) else None,
+        metrics=list(METRICS.values()),
+        eval_results=_eval_results(own),
+    )
+    with replacing(folder / _CARD_NAME) as temporary:
+        temporary.write_text(
+            f"---\n{data.to_yaml()}\n---\n\n"
+            + _body(folder.resolve().name, name, comparison, manifest, _notice(folder)),
+            "utf-8",
+        )
+    return folder / _CARD_NAME
+
+
+def _eval_results(results: Sequence[Result]) -> list[Any]:
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="information-retrieval",
+            task_name="Information Retrieval",
+            dataset_type=re.sub(r"[^\w.-]", "_", result.suite),
+            dataset_name=result.suite,
+            metric_type=METRICS[metric],
+            metric_name=metric,
+            metric_value=value,
+        )
+        for result in results
+        for metric, value in result.metrics.items()
+    ]
+
+
+def _body(
+    path: str, name: str, comparison: Comparison, manifest: Manifest | None, notice: str | None
+) -> str:
+    tables = render_markdown(comparison)
+    parts = [
+        f"# {name}\n",
+        "A sentence-transformers model that maps English biomedical text to vectors: texts that "
+        "mean the same lie close together.\n",
+        _USE.format(path=path),
+        "## Evaluation\n",
+        "The eight metrics of sentence-transformers' `InformationRetrievalEvaluator` (cosine; "
+        f"gains of 0 and 1; from version 6 on ties go to the lower document id). {name} comes "
+        "first; "
+        "`improvement` is its lead over the column to the left. BM25: Lucene's variant, English "
+        "stop words left out, no stemmer.\n",
+        tables,
+        _training(manifest),
+        _INTENDED,
+        _terms(manifest, notice),
+    ]
+    return "\n".join(parts)
+
+
+def _training(manifest: Manifest | None) -> str:
+    lines = ["## Training\n"]
+    if manifest is None:
+        return "\n".join([*lines, "Unknown: the folder has no manifest of modernpubmed.\n"])
+    settings = manifest.settings
+    lines.append(f"- Base model: {settings.get('base_model', 'unknown')}")
+    lines.append(f"- Made by modernpubmed {manifest.version}, {manifest.created}")
+    if manifest.seed is not None:
+        lines.append(f"- Seed: {manifest.seed}")
+    lines += [f"- {_words(key)}: {count:,}" for key, count in manifest.counts.items()]
+    lines += [f"- Left out, {_words(key)}: {count:,}" for key, count in manifest.dropped.items()]
+    if manifest.inputs:
+        lines += ["", "| Input | SHA-256 |", "| :-- | :-- |"]
+        lines += [f"| {key} | `{checksum}` |" for key, checksum in manifest.inputs.items()]
+    if "recipe" in settings:
+        recipe = json.dumps(settings["recipe"], indent=2, ensure_ascii=False)
+        lines += ["", "Recipe:", "", "```json", recipe, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _terms(manifest: Manifest | None, notice: str | None) -> str:
+    settings: Mapping[str, Any] = {} if manifest is None else manifest.settings
+    lines = ["## Licence and attribution\n", f"Licence: {settings.get('license', 'not stated')}.\n"]
+    if "attribution" in settings:
+        lines.append(f"{settings['attribution']}\n")
+    if notice is not None:
+        lines.append(f"```text\n{notice.rstrip()}\n```\n")
+    return "\n".join(lines)
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    if not (folder / MANIFEST_NAME).exists():
+        return None
+    manifest = Manifest.read(folder)
+    if manifest.kind != "model":
+        raise ModernPubMedError(
+            f"a manifest of kind {manifest.kind!r}, not of a model",
+            file=folder / MANIFEST_NAME,
+            remedy="give a model folder",
+        )
+    return manifest
+
+
+def _notice(folder: Path) -> str | None:
+    file = folder / "NOTICE"
+    return file.read_text("utf-8") if file.is_file() else None
+
+
+def _is_hub_name(name: object) -> bool:
+    # A local path of this very form cannot be told from a hub name, unless it is there.
+    return (
+        isinstance(name, str)
+        and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+        and not Path(name).exists()
+    )
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")

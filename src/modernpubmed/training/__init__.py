@@ -1,0 +1,1 @@
+"""From pairs and a recipe to a model folder."""
