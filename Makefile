@@ -29,7 +29,8 @@ format: $(VENV)/dev.installed
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/dev.installed
-	@for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	@$(PIP) --editable '.[dev,bench]'
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python $$file || exit 1; done
 
 $(VENV)/created:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -34,6 +34,7 @@ class BagOfWords:
     """Hashed words, L2-normalised."""
 
     name = "bag"
+    dimension = 64
     truncated = 0
     fingerprint = hashlib.sha256(b"bag").hexdigest()
 

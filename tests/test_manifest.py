@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.manifest import Manifest, replacing, sha256
+from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 
 
 def test_round_trip_through_a_folder(tmp_path: Path):
@@ -54,3 +54,46 @@ def test_replacing_keeps_the_old_until_the_new_is_whole(tmp_path: Path):
         (temporary / "new").touch()
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def refusal(target: Path) -> str | None:
+    try:
+        refuse_other_files(target, "pairs", {"train", "dev"}, "this is no folder of pairs")
+    except ModernPubMedError as error:
+        return str(error).removeprefix(f"{target}: this is no folder of pairs: ")
+    return None
+
+
+def test_what_may_be_replaced(tmp_path: Path):
+    target = tmp_path / "out"
+    assert refusal(target) is None  # nothing there
+    target.mkdir()
+    assert refusal(target) is None  # an empty folder
+    Manifest("pairs").write(target)
+    assert refusal(target) is None  # a manifest, and not every file of ours
+    (target / "train").touch()
+    (target / "dev").mkdir()
+    assert refusal(target) is None
+
+
+def test_a_folder_of_anything_else_is_never_replaced(tmp_path: Path):
+    target = tmp_path / "out"
+    target.mkdir()
+    # A user's own file may have a name that ours has too: only the manifest says that it is ours.
+    (target / "train").touch()
+    no_manifest = "the folder has no manifest of kind pairs. Remedy: name a new folder."
+    assert refusal(target) == no_manifest
+    Manifest("index").write(target)
+    assert refusal(target) == no_manifest
+    (target / "manifest.json").write_text("{}")
+    assert refusal(target) == no_manifest
+    Manifest("pairs").write(target)
+    assert refusal(target) is None
+    # And a user's file beside ours would be lost with them.
+    (target / "thesis.txt").write_text("years of work")
+    assert (
+        refusal(target) == "the folder holds other files (thesis.txt). Remedy: name a new folder."
+    )
+    assert refusal(target / "thesis.txt") == "there is a file here. Remedy: name a new folder."
+    (target / "thesis.txt").rename(target / ".hidden")
+    assert refusal(target) == "the folder holds other files (.hidden). Remedy: name a new folder."

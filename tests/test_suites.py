@@ -113,7 +113,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("file", "lines", "message"),
     [
-        ("corpus", [*CORPUS, '{"_id": "d4", "text": '], "corpus.jsonl: line 4: broken JSON"),
+        ("corpus", [*CORPUS, '{"_id": "d4", "text": '], "corpus.jsonl: line 4: not JSON"),
         ("corpus", [*CORPUS, '["d4"]'], "corpus.jsonl: line 4: not a JSON object"),
         ("corpus", ['{"text": "x"}', *CORPUS], "corpus.jsonl: line 1: no _id"),
         ("corpus", [*CORPUS, '{"_id": "d4", "title": "x"}'], "corpus.jsonl: line 4: no text"),
@@ -121,7 +121,7 @@ def test_a_missing_folder(tmp_path: Path) -> None:
         ("corpus", [*CORPUS, '{"_id": 1.5, "text": "x"}'], "line 4: the _id 1.5 is no string"),
         ("corpus", [*CORPUS, CORPUS[1]], "corpus.jsonl: line 4: the id 'd2' is there already"),
         ("corpus", [*CORPUS, '{"_id": "d4", "text": " "}'], "line 4: empty text ('d4')"),
-        ("queries", [QUERIES[0], "", "{"], "queries.jsonl: line 3: broken JSON"),
+        ("queries", [QUERIES[0], "", "{"], "queries.jsonl: line 3: not JSON"),
         ("queries", [QUERIES[0], QUERIES[0]], "queries.jsonl: line 2: the id 'q1' is there"),
         ("queries", ['{"_id": "q1", "text": ""}'], "queries.jsonl: line 1: empty text"),
         ("qrels", QRELS[1:], "qrels.tsv: line 1: no header line"),
@@ -214,7 +214,7 @@ def test_bad_sentence_pairs(tmp_path: Path, content: str, message: str) -> None:
 
 
 def test_missing_sentence_pairs(tmp_path: Path) -> None:
-    with pytest.raises(ModernPubMedError, match=r"none\.tsv: no such file"):
+    with pytest.raises(ModernPubMedError, match=r"none\.tsv: cannot be read"):
         read_sentence_pairs(tmp_path / "none.tsv")
 
 

@@ -13,19 +13,19 @@ up: fine-tuning the encoder itself, and several labels a text.
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing
+from modernpubmed.lines import json_lines, table_rows
+from modernpubmed.manifest import MANIFEST_NAME, Manifest, refuse_other_files, replacing
+from modernpubmed.protocols import DocumentEncoder
 
 #: Values of C (the inverse of the penalty, as in scikit-learn) that are tried. Embeddings have
 #: length 1, so useful coefficients are large and useful C lie above scikit-learn's default of 1.
@@ -37,25 +37,6 @@ _FOLDS = 5
 _SEED = 13
 
 Matrix = NDArray[np.float64]
-
-
-class TextEncoder(Protocol):
-    """What a classifier asks of an encoder; ``modernpubmed.encoder.Encoder`` is one."""
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what decides its vectors."""
-
-    @property
-    def truncated(self) -> int:
-        """How many texts were cut so far."""
-
-    def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Finite, L2-normalised vectors, [n, d]."""
 
 
 class Example(NamedTuple):
@@ -103,7 +84,7 @@ class Classifier:
     labels: tuple[str, ...]
     coefficients: Matrix
     intercepts: Matrix
-    encoder: TextEncoder
+    encoder: DocumentEncoder
     manifest: Manifest
 
     def predict(self, texts: Sequence[str]) -> list[Label]:
@@ -127,16 +108,9 @@ class Classifier:
             ModernPubMedError: There is something else than a classifier at ``path``.
         """
         path = Path(path)
-        # A mistyped path must not cost anybody a folder of something else.
-        empty = not path.exists() or (path.is_dir() and not any(path.iterdir()))
-        if not empty and (
-            not (path / MANIFEST_NAME).is_file() or Manifest.read(path).kind != _KIND
-        ):
-            raise ModernPubMedError(
-                "there is something else than a classifier",
-                file=path,
-                remedy="give another path",
-            )
+        refuse_other_files(
+            path, _KIND, {_WEIGHTS_NAME}, "there is something else than a classifier"
+        )
         with replacing(path) as temporary:
             temporary.mkdir()
             np.savez(
@@ -147,7 +121,7 @@ class Classifier:
             self.manifest.write(temporary)
 
     @classmethod
-    def load(cls, path: str | Path, encoder: TextEncoder) -> Self:
+    def load(cls, path: str | Path, encoder: DocumentEncoder) -> Self:
         """Reads what ``save`` wrote.
 
         Raises:
@@ -186,7 +160,7 @@ class Classifier:
 def fit(
     texts: Sequence[str],
     labels: Sequence[str],
-    encoder: TextEncoder,
+    encoder: DocumentEncoder,
     *,
     balanced: bool = False,
 ) -> Classifier:
@@ -229,7 +203,7 @@ def fit(
 def hold_out(
     texts: Sequence[str],
     labels: Sequence[str],
-    encoder: TextEncoder,
+    encoder: DocumentEncoder,
     *,
     fraction: float = 0.2,
     balanced: bool = False,
@@ -315,15 +289,22 @@ def read_examples(path: str | Path) -> list[Example]:
             blank or without label (the line is named).
     """
     path = Path(path)
-    readers = {".tsv": _read_table, ".csv": _read_table, ".jsonl": _read_jsonl}
-    if path.suffix not in readers:
+    records: Iterable[tuple[int, Mapping[str, object]]]
+    if path.suffix == ".jsonl":
+        records = json_lines(path, '{"text": "…", "label": "…"}')
+    elif path.suffix == ".tsv":
+        records = table_rows(path, ("text", "label"))
+    elif path.suffix == ".csv":
+        records = table_rows(path, ("text", "label"), delimiter=",")
+    else:
         raise ModernPubMedError(
-            f"a file of examples ends in {', '.join(readers)}, not in '{path.suffix}'",
+            f"a file of examples ends in .tsv, .csv, .jsonl, not in '{path.suffix}'",
             file=path,
             remedy="write a TSV with the columns text and label",
         )
     examples = []
-    for number, text, label in readers[path.suffix](path):
+    for number, record in records:
+        text, label = record.get("text"), record.get("label")
         for key, value in (("text", text), ("label", label)):
             if not isinstance(value, str) or not value.strip():
                 raise ModernPubMedError(
@@ -515,79 +496,3 @@ def _check(texts: Sequence[str], labels: Sequence[str], least: int = 2) -> None:
             f"the label '{rarest}' has {number} example(s), {least} are needed",
             remedy="add examples of it, or merge it with another label",
         )
-
-
-def _read_table(path: Path) -> Iterator[tuple[int, object, object]]:
-    tabs = path.suffix == ".tsv"
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(
-                file,
-                delimiter="\t" if tabs else ",",
-                quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
-                strict=True,
-            )
-            header = next(rows, [])
-            if not {"text", "label"} <= set(header):
-                raise ModernPubMedError(
-                    "the header does not name the columns text and label",
-                    file=path,
-                    record="line 1",
-                    remedy="make " + ("text<TAB>label" if tabs else "text,label") + " line 1",
-                )
-            text, label = header.index("text"), header.index("label")
-            number = rows.line_num
-            for row in rows:
-                number = rows.line_num
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise ModernPubMedError(
-                        f"{len(row)} columns where the header has {len(header)}",
-                        file=path,
-                        record=f"line {number}",
-                        remedy="give each example one line"
-                        + ("" if tabs else ", and put texts with commas in quotes"),
-                    )
-                yield number, row[text], row[label]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ModernPubMedError(
-            f"cannot be read ({error})",
-            file=path,
-            record=f"after line {number}",
-            remedy="save it as a UTF-8 table",
-        ) from error
-
-
-def _read_jsonl(path: Path) -> Iterator[tuple[int, object, object]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                if not line.strip():
-                    continue
-                try:
-                    record = json.loads(line)
-                except ValueError as error:
-                    raise ModernPubMedError(
-                        f"not JSON ({error})",
-                        file=path,
-                        record=f"line {number}",
-                        remedy="put one object on each line",
-                    ) from error
-                if not isinstance(record, dict):
-                    raise ModernPubMedError(
-                        "not a JSON object",
-                        file=path,
-                        record=f"line {number}",
-                        remedy='write {"text": "…", "label": "…"}',
-                    )
-                yield number, record.get("text"), record.get("label")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModernPubMedError(
-            f"cannot be read ({error})",
-            file=path,
-            record=f"after line {number}",
-            remedy="save it as UTF-8",
-        ) from error

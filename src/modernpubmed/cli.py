@@ -19,27 +19,38 @@ from typing import Any
 
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import ModernPubMedError, needs_extra
-from modernpubmed.manifest import Manifest, code_version
+from modernpubmed.manifest import Manifest, code_version, replacing, sha256
 
 Command = Callable[[argparse.Namespace], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
-    warnings.showwarning = _show_warning
-    options = _parser().parse_args(arguments)
-    try:
-        options.command(options)
-    except ModernPubMedError as error:
-        print(f"modernpubmed: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        print(f"modernpubmed: {error or 'stopped'}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader (head, say) has seen enough; keep Python from saying so again on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            try:
+                options = _parser().parse_args(arguments)
+                options.command(options)
+            finally:
+                # Here, not when Python exits: a reader that has gone is then still ours to handle.
+                sys.stdout.flush()
+        except ModernPubMedError as error:
+            _remark(str(error))
+            return 2
+        except KeyboardInterrupt as error:
+            _remark(str(error) or "stopped")
+            return 130
+        except BrokenPipeError:
+            # The reader (head, say) has seen enough; keep Python from saying so again on exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 141
+        except OSError as error:
+            # Inputs are refused where they are read; what is left is the disk: full, read-only, …
+            if error.errno is None:
+                raise
+            _remark(str(_on_disk(error)))
+            return 2
     return 0
 
 
@@ -230,9 +241,8 @@ def _card(options: argparse.Namespace) -> None:
 def _encode(options: argparse.Namespace) -> None:
     import numpy as np
 
-    from modernpubmed.manifest import replacing
-
     texts = _lines(options.input)
+    _refuse_other_file(options.out)
     encoder = Encoder.load(options.model)
     vectors = encoder.encode(texts)
     with replacing(options.out) as temporary, temporary.open("wb") as file:
@@ -248,10 +258,12 @@ def _similarity(options: argparse.Namespace) -> None:
 def _index(options: argparse.Namespace) -> None:
     from modernpubmed.search import build_index, read_documents
 
+    source: Path = options.documents
     manifest = build_index(
-        read_documents(options.documents),
+        read_documents(source),
         Encoder.load(options.model),
         options.out,
+        inputs={str(source): sha256(source)} if source.exists() else None,
         report=lambda done: _report("documents indexed", done, 0),
     )
     _summary(manifest, options.out)
@@ -272,6 +284,8 @@ def _search(options: argparse.Namespace) -> None:
         for hit in hits:
             year = "" if hit.year is None else f" ({hit.year})"
             print(f"{hit.rank:3}  {hit.score:.3f}  {hit.id}  {hit.title or hit.text[:80]}{year}")
+        if not hits:
+            print("     no document")
 
 
 def _match(options: argparse.Namespace) -> None:
@@ -338,29 +352,52 @@ def _cache() -> Path:
 
 
 def _lines(path: Path) -> list[str]:
+    """One text a line, ended by newlines alone: row n of the vectors is line n of the file."""
+    name = "standard input" if str(path) == "-" else path
     try:
-        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ModernPubMedError(
-            f"cannot be read as UTF-8 text ({error})", file=path, remedy="give one text a line"
+            f"cannot be read as UTF-8 text ({error})", file=name, remedy="give one text a line"
         ) from error
     if not text.strip():
-        raise ModernPubMedError("holds no text", file=path, remedy="give one text a line")
-    return text.splitlines()
+        raise ModernPubMedError("holds no text", file=name, remedy="give one text a line")
+    return text.removesuffix("\n").split("\n")
+
+
+def _on_disk(error: OSError) -> ModernPubMedError:
+    return ModernPubMedError(
+        error.strerror or str(error),
+        file=error.filename2 or error.filename,
+        remedy="check the path, its permissions and the space left",
+    )
+
+
+def _refuse_other_file(out: Path) -> None:
+    # A mistyped path must not cost anybody a file of something else.
+    if out.is_dir():
+        raise ModernPubMedError("there is a folder here", file=out, remedy="name a .npy file")
+    if out.exists():
+        with out.open("rb") as file:
+            if not file.read(6) == b"\x93NUMPY":
+                raise ModernPubMedError(
+                    "there is something else than vectors", file=out, remedy="give another path"
+                )
 
 
 def _summary(manifest: Manifest, out: Path) -> None:
-    counts = ", ".join(f"{count:,} {name}" for name, count in manifest.counts.items())
-    print(f"{out}: {counts}")
-    if manifest.dropped:
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in manifest.dropped.items())
-        print(f"left out: {dropped}")
+    counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest.counts.items())
+    _say(f"{out}: {counts}")
+    if dropped := [f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count]:
+        _say(f"left out: {', '.join(dropped)}")
 
 
 def _training_line(record: dict[str, Any], seconds: float) -> str:
     parts = [f"step {record['step']:,}/{record['steps']:,}"]
     for key, label in (
         ("loss", "loss"),
+        ("train_loss", "mean loss"),
         ("grad_norm", "gradient norm"),
         ("learning_rate", "learning rate"),
         ("eval_dev_cosine_ndcg@10", "dev nDCG@10"),
@@ -376,16 +413,29 @@ def _as_json(value: dict[str, Any]) -> str:
 
 
 def _say(text: str) -> None:
+    _clear()
     print(text, flush=True)
+
+
+def _remark(text: str) -> None:
+    _clear()
+    print(f"modernpubmed: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def _report(what: str, done: int, total: int) -> None:
     """One line on a terminal, overwritten; nothing where nobody watches."""
     if not sys.stderr.isatty():
         return
-    share = f"{done:,}" if not total else f"{done:,} of {total:,}"
-    end = "\r\033[K" if total and done >= total else ""
-    print(f"\r\033[K{what}: {share}{end}", end="", file=sys.stderr, flush=True)
+    _clear()
+    if not total or done < total:
+        share = f"{done:,}" if not total else f"{done:,} of {total:,}"
+        print(f"{what}: {share}", end="", file=sys.stderr, flush=True)
+
+
+def _clear() -> None:
+    """Takes away the line that ``_report`` left."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
 def _show_warning(
@@ -398,7 +448,7 @@ def _show_warning(
 ) -> None:
     """A warning in one line, without the place in our code that it came from."""
     del category, filename, lineno, file, line
-    print(f"modernpubmed: {message}", file=sys.stderr)
+    _remark(str(message))
 
 
 if __name__ == "__main__":

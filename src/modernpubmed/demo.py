@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+import textwrap
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +24,8 @@ from numpy.typing import NDArray
 from modernpubmed.concepts import Concept, build_matcher, hpo, name_to_definition_suite
 from modernpubmed.encoder import Encoder, TruncationWarning
 from modernpubmed.evaluation.compare import Comparison, compare, render_text
+from modernpubmed.evaluation.similarity import similarity_examples
+from modernpubmed.manifest import Manifest
 from modernpubmed.pairs import build_pairs, read_pairs
 from modernpubmed.pubmed import parse_files
 from modernpubmed.pubmed.fetch import fetch_newest_updatefile
@@ -47,6 +53,9 @@ PUBMED_SEARCHES = (
 #: Every how many-th concept has its definition encoded. All 16,449 would take about two minutes
 #: on two cores and change no figure by more than the sample does.
 DEFINITION_STEP = 4
+#: How many pairs of an NLM file are encoded, the first ones: a few minutes on two cores, where all
+#: of them, some tens of thousands, would take an hour.
+MOST_PAIRS = 2000
 
 _WIDTH = 100
 
@@ -95,41 +104,50 @@ def on_phenotypes(say: Say, report: Report) -> Comparison:
         ModernPubMedError: The extras ``search`` or ``hpo`` are not installed.
     """
     start = time.perf_counter()
-    encoder = _load(say)
-    ontology = hpo()
-    concepts = ontology.concepts
-    say(
-        f"\nThe Human Phenotype Ontology ({ontology.version}): {len(concepts):,} concepts, "
-        f"{sum(len(c.synonyms) for c in concepts):,} synonyms. Never used in training."
-    )
-    clock = time.perf_counter()
-    matcher = build_matcher(
-        concepts,
-        encoder,
-        report=lambda done, total: report("encoding names and synonyms", done, total),
-    )
-    say(f"Names and synonyms encoded in {time.perf_counter() - clock:.0f} s.")
+    with _uninterrupted():
+        encoder = _load(say)
+        ontology = hpo()
+        concepts = ontology.concepts
+        release = "" if ontology.version is None else f" ({ontology.version})"
+        _paragraph(
+            f"The Human Phenotype Ontology{release}: {len(concepts):,} concepts with "
+            f"{sum(len(c.synonyms) for c in concepts):,} synonyms; {ontology.obsolete:,} obsolete "
+            "ones left out. Never used in training.",
+            say,
+        )
+        clock = time.perf_counter()
+        matcher = build_matcher(
+            concepts,
+            encoder,
+            report=lambda done, total: report("encoding names and synonyms", done, total),
+        )
+        say(f"Names and synonyms encoded in {time.perf_counter() - clock:.0f} s.")
 
-    defined = [concept for concept in concepts if concept.definition][::DEFINITION_STEP]
-    suite = name_to_definition_suite(defined, name="HPO name → definition")
-    say(
-        f"\nFinding each definition by its concept's name, among {len(suite.corpus):,} "
-        f"(every {DEFINITION_STEP}th concept that has one):\n"
-    )
-    comparison = _against_bm25(encoder, suite, say, report)
+        defined = [concept for concept in concepts if concept.definition]
+        sample = defined[::DEFINITION_STEP]
+        suite = name_to_definition_suite(sample, name="HPO name → definition")
+        _paragraph(
+            "1. Does a concept's name find its definition? "
+            + _among(len(sample), len(defined), "definitions", f"one in {DEFINITION_STEP}"),
+            say,
+        )
+        comparison = _against_bm25(encoder, suite, say, report)
 
-    say("\nLiterature-style searches of these definitions (cosine, id, name):")
-    names = {concept.curie: concept.name for concept in defined}
-    _search(encoder, [_definition(concept) for concept in defined], SEARCHES, names, say)
+        _paragraph("2. Searching these definitions in one's own words (cosine, id, name):", say)
+        names = {concept.curie: concept.name for concept in sample}
+        _search(encoder, [_definition(concept) for concept in sample], SEARCHES, names, say)
 
-    say("\nFree-text mentions matched to HPO concepts (cosine, id, name, matched form):")
-    for found in matcher.match_many(MENTIONS, k=3):
-        say(f'\n  "{found.mention}"')
-        for match in found.matches:
-            form = "" if match.form == match.name else f"  ({match.form})"
-            say(f"    {match.score:.2f}  {match.curie}  {match.name}{form}"[:_WIDTH])
-    say(f"\nAll of it: {time.perf_counter() - start:.0f} s, without torch. {_processors()}")
-    say(NEXT)
+        _paragraph(
+            "3. Matching what a clinical note says to all concepts (cosine, id, name, and the "
+            "synonym that matched):",
+            say,
+        )
+        for found in matcher.match_many(MENTIONS, k=3):
+            say(f'\n  "{found.mention}"')
+            for match in found.matches:
+                form = "" if match.form == match.name else f"  ({match.form})"
+                say(_fit(f"    {match.score:5.2f}  {match.curie}  {match.name}{form}"))
+    _end(start, say)
     return comparison
 
 
@@ -153,24 +171,32 @@ def on_pubmed(say: Say, report: Report, folder: Path) -> Comparison:
         folder, report=lambda done, total: report("fetching NLM's newest file", done, total)
     )
     comparison = of_nlm_file(file, encoder, say, report)
-    say(f"\nAll of it: {time.perf_counter() - start:.0f} s, without torch. {_processors()}")
-    say(NEXT)
+    _end(start, say)
     return comparison
 
 
 def of_nlm_file(file: Path, encoder: _Remembering, say: Say, report: Report) -> Comparison:
-    """Articles, pairs, metrics and searches of one NLM file; see ``on_pubmed``."""
+    """Articles, pairs, metrics and searches of one NLM file; see ``on_pubmed``.
+
+    Raises:
+        ModernPubMedError: The file is damaged, or no pair can be made of it.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         clock = time.perf_counter()
         articles = parse_files([file], Path(scratch) / "articles")
-        say(
-            f"\n{file.name}: {articles.counts['articles']:,} articles parsed in "
-            f"{time.perf_counter() - clock:.0f} s."
+        seconds = time.perf_counter() - clock
+        _paragraph(
+            f"{file.name}: {articles.counts['articles']:,} articles, parsed in {seconds:.0f} s "
+            f"(left out: {_left_out(articles)}).",
+            say,
         )
         pairs = build_pairs([Path(scratch) / "articles"], Path(scratch) / "pairs", dev_share=1.0)
-        dropped = ", ".join(f"{count:,} {reason}" for reason, count in pairs.dropped.items())
-        say(f"{pairs.counts['dev']:,} title–abstract pairs; left out: {dropped or 'none'}.")
-        kept = list(read_pairs(Path(scratch) / "pairs" / "dev.parquet"))[:2000]
+        found = pairs.counts["dev"]
+        _paragraph(
+            f"{found:,} pairs of title and abstract made of them (left out: {_left_out(pairs)}).",
+            say,
+        )
+        kept = list(islice(read_pairs(Path(scratch) / "pairs" / "dev.parquet"), MOST_PAIRS))
     ids = tuple(str(pair.pmid) for pair in kept)
     suite = Suite(
         name="title → abstract",
@@ -180,12 +206,16 @@ def of_nlm_file(file: Path, encoder: _Remembering, say: Say, report: Report) -> 
         corpus=tuple(pair.positive for pair in kept),
         qrels={name: {name: 1} for name in ids},
     )
-    say(f"\nFinding each abstract by its title, among {len(ids):,}:\n")
-    comparison = _against_bm25(encoder, suite, say, report)
-    say("\nSearches (cosine, PMID, title):")
-    documents = [Document(str(pair.pmid), text=pair.positive, pmid=pair.pmid) for pair in kept]
-    names = {str(pair.pmid): pair.anchor for pair in kept}
-    _search(encoder, documents, PUBMED_SEARCHES, names, say)
+    _paragraph(
+        "1. Does a title find its abstract? " + _among(len(ids), found, "abstracts", "the first"),
+        say,
+    )
+    with _uninterrupted():
+        comparison = _against_bm25(encoder, suite, say, report)
+        _paragraph("2. Searching these abstracts in one's own words (cosine, PMID, title):", say)
+        documents = [Document(str(pair.pmid), text=pair.positive, pmid=pair.pmid) for pair in kept]
+        names = {str(pair.pmid): pair.anchor for pair in kept}
+        _search(encoder, documents, PUBMED_SEARCHES, names, say)
     return comparison
 
 
@@ -204,20 +234,31 @@ def _load(say: Say) -> _Remembering:
     clock = time.perf_counter()
     encoder = Encoder.load()
     say(
-        f"{encoder.name}: {encoder.dimension} dimensions, texts up to {encoder.max_tokens} tokens, "
-        f"loaded in {time.perf_counter() - clock:.1f} s."
+        f"{encoder.name}, the model in the package: {encoder.dimension} dimensions, texts of up to "
+        f"{encoder.max_tokens} tokens,\nloaded in {time.perf_counter() - clock:.1f} s."
     )
-    # The comparison's table counts what was cut; a warning for each batch would only interrupt.
-    warnings.simplefilter("ignore", TruncationWarning)
-    return _Remembering(encoder)
+    remembering = _Remembering(encoder)
+    say("\nTwo pairs of texts and their similarity (cosine):\n")
+    for example in similarity_examples(remembering):
+        say(_fit(f"  {example.cosine:5.2f}  “{example.pair.first}” – “{example.pair.second}”"))
+    return remembering
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """No warning for each batch that cuts a text: the comparison's table counts them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        yield
 
 
 def _against_bm25(encoder: _Remembering, suite: Suite, say: Say, report: Report) -> Comparison:
     clock = time.perf_counter()
     comparison = compare([encoder], [suite], progress=report)
-    text = render_text(comparison)
-    say("\n".join(f"  {line}".rstrip() for line in text.rstrip().splitlines()))
-    say(f"  ({time.perf_counter() - clock:.0f} s)")
+    # The similarity examples have been shown; their table is too wide for a terminal.
+    text = render_text(replace(comparison, examples=()))
+    say("\n" + "\n".join(f"  {line}".rstrip() for line in text.rstrip().splitlines()))
+    say(f"  (encoded and ranked in {time.perf_counter() - clock:.0f} s)")
     return comparison
 
 
@@ -235,12 +276,33 @@ def _search(
     for query, hits in zip(queries, answers, strict=True):
         say(f'\n  "{query}"')
         for hit in hits:
-            say(f"    {hit.score:.2f}  {hit.id}  {names[hit.id]}"[:_WIDTH])
+            say(_fit(f"    {hit.score:5.2f}  {hit.id}  {names[hit.id]}"))
 
 
 def _definition(concept: Concept) -> Document:
     return Document(concept.curie, text=concept.definition or "")
 
 
-def _processors() -> str:
-    return f"({os.cpu_count()} processors.)"
+def _among(some: int, every: int, what: str, which: str) -> str:
+    if some == every:
+        return f"Among all {every:,} {what}:"
+    return f"Among {some:,} of the {every:,} {what} ({which}):"
+
+
+def _left_out(manifest: Manifest) -> str:
+    reasons = [f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count]
+    return ", ".join(reasons) or "none"
+
+
+def _paragraph(text: str, say: Say) -> None:
+    say("\n" + textwrap.fill(text, _WIDTH))
+
+
+def _fit(line: str) -> str:
+    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+
+
+def _end(start: float, say: Say) -> None:
+    seconds = time.perf_counter() - start
+    say(f"\nAll of this took {seconds:.0f} s on {os.cpu_count()} processors, without torch.")
+    say(NEXT)

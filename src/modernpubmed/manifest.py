@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -116,3 +116,39 @@ def replacing(target: Path) -> Iterator[Path]:
         temporary.replace(target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def refuse_other_files(target: Path, kind: str, own: Collection[str], cause: str) -> None:
+    """Refuses to replace what we did not make: a mistyped path must not cost anybody a folder.
+
+    Free is a path where there is nothing, an empty folder, or a folder that holds a manifest of
+    ``kind`` and beside it nothing but ``own``. Call it before the work, and ``replacing`` for it.
+
+    Args:
+        target: Where an artefact is about to be written.
+        kind: The artefact's kind, as in ``Manifest.kind``.
+        own: Names of the files and folders it is made of, without its manifest.
+        cause: What to say, before what was found ("this is no folder of pairs").
+
+    Raises:
+        ModernPubMedError: Anything else is there.
+    """
+    if not target.exists():
+        return
+    found = None
+    if not target.is_dir():
+        found = "there is a file here"
+    elif names := {child.name for child in target.iterdir()}:
+        if others := sorted(names.difference(own, {MANIFEST_NAME})):
+            found = f"the folder holds other files ({others[0]})"
+        elif _kind(target) != kind:
+            found = f"the folder has no manifest of kind {kind}"
+    if found is not None:
+        raise ModernPubMedError(f"{cause}: {found}", file=target, remedy="name a new folder")
+
+
+def _kind(folder: Path) -> str | None:
+    try:
+        return Manifest.read(folder).kind
+    except ModernPubMedError:
+        return None

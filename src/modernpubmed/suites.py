@@ -13,7 +13,6 @@ The BEIR layout is that of Thakur et al. 2021 (https://arxiv.org/abs/2104.08663)
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +23,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing, sha256
+from modernpubmed.lines import json_lines, text_lines
+from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 
 #: The data set behind the published results of PubMedBERT Embeddings, on the Hugging Face hub.
 WIKI_MEDICAL_TERMS = "gamino/wiki_medical_terms"
@@ -32,6 +32,7 @@ WIKI_MEDICAL_TERMS = "gamino/wiki_medical_terms"
 #: The reason under which ``Suite.dropped`` counts queries that nothing is relevant to.
 UNJUDGED = "query without a relevant document"
 
+_KIND = "suite"
 _QRELS_HEADER = "query-id\tcorpus-id\tscore"
 _PAIR_COLUMNS = (("s1", "sentence1"), ("s2", "sentence2"), ("score", "mean_score", "label"))
 
@@ -144,20 +145,15 @@ def write_suite(suite: Suite, folder: str | Path) -> None:
 
     Args:
         suite: The suite; its texts go to ``text``, the titles stay empty.
-        folder: Where to; a suite already there is replaced.
+        folder: Where to; one that this function wrote earlier is replaced.
 
     Raises:
         ModernPubMedError: The folder holds other things than a suite, or an id holds a tab or a
             line break, which ``qrels.tsv`` cannot carry.
     """
     target = Path(folder)
-    ours = {"corpus.jsonl", "queries.jsonl", "qrels.tsv", MANIFEST_NAME}
-    if target.exists() and not (
-        target.is_dir() and {child.name for child in target.iterdir()} <= ours
-    ):
-        raise ModernPubMedError(
-            "exists and is not a suite of ours", file=target, remedy="choose another folder"
-        )
+    own = {"corpus.jsonl", "queries.jsonl", "qrels.tsv"}
+    refuse_other_files(target, _KIND, own, "exists and is not a suite of ours")
     for identifier in (*suite.query_ids, *suite.corpus_ids):
         if identifier != identifier.strip() or identifier.split("\t") != identifier.splitlines():
             raise ModernPubMedError(
@@ -187,7 +183,7 @@ def write_suite(suite: Suite, folder: str | Path) -> None:
             _QRELS_HEADER + "\n" + "".join(grades), encoding="utf-8"
         )
         Manifest(
-            kind="suite",
+            kind=_KIND,
             inputs=suite.sources,
             counts={
                 "queries": len(suite.queries),
@@ -209,8 +205,8 @@ def read_sentence_pairs(path: str | Path) -> SentencePairs:
             number of fields than the header, an empty sentence, or a score that is no number.
     """
     file = Path(path)
-    lines = _lines(file)
-    header = next(lines, (0, ""))[1].split("\t")
+    rows = _rows(file)
+    header = next(rows, (0, [""]))[1]
     columns = []
     for names in _PAIR_COLUMNS:
         found = [header.index(name) for name in names if name in header]
@@ -223,8 +219,7 @@ def read_sentence_pairs(path: str | Path) -> SentencePairs:
             )
         columns.append(found[0])
     first, second, scores = [], [], []
-    for number, line in lines:
-        fields = line.split("\t")
+    for number, fields in rows:
         place = f"line {number}"
         if len(fields) != len(header):
             raise ModernPubMedError(
@@ -352,31 +347,17 @@ def _find(folder: Path, *names: str) -> Path:
     )
 
 
-def _lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Line number and text of each line that is not blank, unpacked by the file's ending."""
-    number = 0
-    try:
-        # Arrow unpacks gzip and zstd alike, and unlike either library refuses a cut-off stream.
-        with io.BufferedReader(pa.input_stream(file, compression="detect")) as stream:
-            for raw in stream:
-                number += 1
-                text = raw.decode("utf-8").rstrip("\r\n")
-                if text.strip():
-                    yield number, text
-    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
-        cause = "no such file" if not file.exists() else f"cannot be read ({error})"
-        raise ModernPubMedError(
-            cause,
-            file=file,
-            record=f"line {number}" if number else None,
-            remedy="give a complete file in UTF-8, plain, .gz or .zst",
-        ) from error
+def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of each line of a tab-separated file that is not blank."""
+    for number, line in text_lines(file):
+        if line.strip():
+            yield number, line.rstrip("\r\n").split("\t")
 
 
 def _read_texts(file: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
-    for number, line in _lines(file):
-        identifier, text = _record(file, number, line)
+    for number, record in json_lines(file, '{"_id": "…", "text": "…"}'):
+        identifier, text = _record(file, number, record)
         if identifier in texts:
             raise ModernPubMedError(
                 f"the id {identifier!r} is there already",
@@ -388,16 +369,10 @@ def _read_texts(file: Path) -> dict[str, str]:
     return texts
 
 
-def _record(file: Path, number: int, line: str) -> tuple[str, str]:
+def _record(file: Path, number: int, record: dict[str, Any]) -> tuple[str, str]:
     def refuse(cause: str, remedy: str) -> ModernPubMedError:
         return ModernPubMedError(cause, file=file, record=f"line {number}", remedy=remedy)
 
-    try:
-        record: Any = json.loads(line)
-    except ValueError as error:
-        raise refuse(f"broken JSON ({error})", "write one JSON object a line") from error
-    if not isinstance(record, dict):
-        raise refuse("not a JSON object", "write one JSON object a line")
     for key in ("_id", "text"):
         if record.get(key) is None:
             raise refuse(f"no {key}", f"give every record an {'_id' if key == '_id' else 'text'}")
@@ -417,12 +392,11 @@ def _read_qrels(
 ) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {query_id: {} for query_id in queries}
     header = True
-    for number, line in _lines(file):
+    for number, fields in _rows(file):
 
         def refuse(cause: str, remedy: str, number: int = number) -> ModernPubMedError:
             return ModernPubMedError(cause, file=file, record=f"line {number}", remedy=remedy)
 
-        fields = line.split("\t")
         if len(fields) != 3:
             raise refuse(
                 f"{len(fields)} fields instead of 3",

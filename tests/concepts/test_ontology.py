@@ -107,7 +107,11 @@ TERM = "[Term]\nid: X:1\nname: A\n"
         ("a.obo", TERM + TERM, r"a\.obo: X:1: the same id twice"),
         ("a.obo", "format-version: 1.2\n", r"no concepts in it"),
         ("a.obo", "", r"no concepts in it"),
-        ("a.obo", b"[Term]\nid: X:1\nname: \xff\n", r"a\.obo: after line \d: not UTF-8"),
+        (
+            "a.obo",
+            b"[Term]\nid: X:1\nname: \xff\n",
+            r"a\.obo: after line \d: cannot be read as UTF-8",
+        ),
         ("a.tsv", "id\tname\n", r"line 1: the header does not name the columns curie and name"),
         ("a.tsv", "", r"line 1: the header does not name"),
         ("a.tsv", "curie\tname\nX:1\tA\tmore\n", r"line 2: 3 columns where the header has 2"),

@@ -68,7 +68,7 @@ def test_json_lines_are_read_whatever_their_name(tmp_path, form):
 
 
 def test_long_files_cross_the_pieces_they_are_read_in(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_CHUNK", 11)
+    monkeypatch.setattr("modernpubmed.lines._CHUNK", 11)
     for name, form in FORMS.items():
         path = tmp_path / name
         path.write_bytes(form(LINES))
@@ -99,9 +99,9 @@ def test_writing_is_all_or_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        (b'{"title": "a", "abstract": ', "no JSON"),
-        (b"\xff\xfe", "no JSON"),
-        (b"[1]", "a JSON list, not an object"),
+        (b'{"title": "a", "abstract": ', "not JSON"),
+        (b"\xff\xfe", "cannot be read as UTF-8 text"),
+        (b"[1]", "not a JSON object"),
         (b'{"abstract": "a"}', "no title"),
         (b'{"title": "a"}', "no abstract"),
         (b'{"title": "a", "abstract": null}', "no abstract"),
@@ -131,11 +131,11 @@ def spoilt(tmp_path):
     return {
         "empty": (b"", "the file is empty"),
         "empty in gzip": (gzip.compress(b""), "the file is empty"),
-        "zstd cut": (zst[:-5], "damaged compressed data"),
-        "zstd cut at its start": (zst[:6], "damaged compressed data"),
-        "zstd garbage": (zst[:10] + b"xxxxxxxxxx" + zst[20:], "damaged compressed data"),
-        "gzip cut": (gz[:-9], "damaged compressed data"),
-        "gzip checksum": (gz[:-8] + b"0000" + gz[-4:], "damaged compressed data"),
+        "zstd cut": (zst[:-5], "cannot be read"),
+        "zstd cut at its start": (zst[:6], "cannot be read"),
+        "zstd garbage": (zst[:10] + b"xxxxxxxxxx" + zst[20:], "cannot be read"),
+        "gzip cut": (gz[:-9], "cannot be read"),
+        "gzip checksum": (gz[:-8] + b"0000" + gz[-4:], "cannot be read"),
         "parquet cut": (parquet[:-10], "damaged Parquet"),
         "other columns": (other.read_bytes(), "its columns (a) are those of neither"),
     }

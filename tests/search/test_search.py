@@ -38,7 +38,7 @@ class BagOfWords:
                 vectors[row, digest[0] % self.dimension] += 1 if digest[1] % 2 else -1
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    encode_query = encode_document
+    encode = encode_query = encode_document
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from modernpubmed.concepts.ontology import SCOPES, Concept
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, replacing
+from modernpubmed.protocols import DocumentEncoder
 
 _ENCODED_AT_ONCE = 2048
 _MENTIONS_AT_ONCE = 256
@@ -35,29 +36,6 @@ _VECTORS_NAME = "vectors.npy"
 _NEARNESS = {scope: rank for rank, scope in enumerate(("NAME", *SCOPES))}
 _JOINED = re.compile(r"(?<=\w)[-‐‑‒–—/](?=\w)|[,;:()\[\]\"“”]")
 _APOSTROPHES = re.compile(r"['’]")
-
-
-class TextEncoder(Protocol):
-    """What a matcher asks of an encoder; ``modernpubmed.encoder.Encoder`` is one."""
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what decides its vectors."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of its vectors."""
-
-    @property
-    def truncated(self) -> int:
-        """How many texts were cut so far."""
-
-    def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Finite, L2-normalised vectors, [n, dimension]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +84,7 @@ class Matcher:
     """
 
     def __init__(
-        self, concepts: Sequence[Concept], vectors: NDArray[np.float32], encoder: TextEncoder
+        self, concepts: Sequence[Concept], vectors: NDArray[np.float32], encoder: DocumentEncoder
     ) -> None:
         self.concepts = tuple(concepts)
         self.vectors = vectors
@@ -188,7 +166,7 @@ class Matcher:
 
 def build_matcher(
     concepts: Iterable[Concept],
-    encoder: TextEncoder,
+    encoder: DocumentEncoder,
     *,
     cache: Path | None = None,
     report: Callable[[int, int], None] | None = None,
@@ -264,7 +242,7 @@ def _forms(concept: Concept) -> list[tuple[str, str]]:
 
 
 def _encoded(
-    forms: list[str], encoder: TextEncoder, report: Callable[[int, int], None] | None
+    forms: list[str], encoder: DocumentEncoder, report: Callable[[int, int], None] | None
 ) -> NDArray[np.float32]:
     vectors = np.empty((len(forms), encoder.dimension), dtype=np.float32)
     for start in range(0, len(forms), _ENCODED_AT_ONCE):

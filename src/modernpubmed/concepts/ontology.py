@@ -12,7 +12,6 @@ used; nothing is downloaded.
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
+from modernpubmed.lines import json_lines, table_rows, text_lines
 
 #: The synonym scopes of OBO, from the tightest; a scope that is not given means RELATED.
 SCOPES = ("EXACT", "NARROW", "BROAD", "RELATED")
@@ -157,30 +157,9 @@ def read_tsv(path: Path) -> Ontology:
         ModernPubMedError: A column is missing, a line is malformed, or an id comes twice.
     """
     concepts = []
-    rows = csv.reader(
-        (line for _, line in _lines(path)), delimiter="\t", quoting=csv.QUOTE_NONE, strict=True
-    )
-    header = next(rows, [])
-    if not {"curie", "name"} <= set(header):
-        raise ModernPubMedError(
-            "the header does not name the columns curie and name",
-            file=path,
-            record="line 1",
-            remedy="make 'curie<TAB>name<TAB>synonyms' the first line",
-        )
-    for number, row in enumerate(rows, start=2):
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise ModernPubMedError(
-                f"{len(row)} columns where the header has {len(header)}",
-                file=path,
-                record=f"line {number}",
-                remedy="one concept a line, separate synonyms by |",
-            )
-        record: dict[str, Any] = dict(zip(header, row, strict=True))
-        record["synonyms"] = [form for form in record.get("synonyms", "").split("|") if form]
-        concepts.append(_concept(record, path, number))
+    for number, row in table_rows(path, ("curie", "name")):
+        forms = [form for form in row.get("synonyms", "").split("|") if form]
+        concepts.append(_concept({**row, "synonyms": forms}, path, number))
     return Ontology(path.stem, None, _checked(concepts, path), 0, path)
 
 
@@ -190,47 +169,16 @@ def read_jsonl(path: Path) -> Ontology:
     Raises:
         ModernPubMedError: A line is no JSON object, a key is missing, or an id comes twice.
     """
-    concepts = []
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ModernPubMedError(
-                f"not JSON ({error})",
-                file=path,
-                record=f"line {number}",
-                remedy="one object a line",
-            ) from error
-        concepts.append(_concept(record, path, number))
+    shape = '{"curie": "X:1", "name": "A name", "synonyms": ["Another"]}'
+    concepts = [_concept(record, path, number) for number, record in json_lines(path, shape)]
     return Ontology(path.stem, None, _checked(concepts, path), 0, path)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, start=1):
-                yield number, line.rstrip("\r\n")
-    except OSError as error:
-        raise ModernPubMedError(
-            f"cannot be read ({error.strerror})", file=path, remedy="give the path of a file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ModernPubMedError(
-            "not UTF-8 text",
-            file=path,
-            record=f"after line {number}",
-            remedy="save it as UTF-8",
-        ) from error
 
 
 def _stanzas(path: Path) -> Iterator[tuple[str, int, list[tuple[str, str, int]]]]:
     """Each stanza's heading ('' for the header), line, and (tag, value, line)."""
     stanza, start = "", 1
     tags: list[tuple[str, str, int]] = []
-    for number, line in _lines(path):
+    for number, line in text_lines(path):
         line = line.strip()
         if line.startswith("["):
             yield stanza, start, tags
@@ -302,7 +250,7 @@ def _unescaped(text: str) -> str:
     return _ESCAPED.sub(lambda found: _CONTROL.get(found[1], found[1]), text)
 
 
-def _concept(record: object, path: Path, number: int) -> Concept:
+def _concept(record: dict[str, Any], path: Path, number: int) -> Concept:
     """The concept of a TSV or JSONL record."""
 
     def wrong(cause: str) -> ModernPubMedError:
@@ -313,8 +261,6 @@ def _concept(record: object, path: Path, number: int) -> Concept:
             remedy="give each concept a curie, a name and where there are any its synonyms",
         )
 
-    if not isinstance(record, dict):
-        raise wrong("not a JSON object")
     for key in ("curie", "name"):
         if not isinstance(record.get(key), str) or not record[key].strip():
             raise wrong(f"no {key}")

@@ -12,14 +12,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.evaluation.bm25 import BM25
 from modernpubmed.evaluation.evaluate import (
     Progress,
     Result,
-    TextEncoder,
     evaluate,
     evaluate_bm25,
     write_result,
@@ -28,16 +26,12 @@ from modernpubmed.evaluation.metrics import METRICS
 from modernpubmed.evaluation.similarity import (
     Correlation,
     ExampleScore,
-    SentenceEncoder,
     correlate,
     similarity_examples,
     write_similarity,
 )
+from modernpubmed.protocols import TextEncoder
 from modernpubmed.suites import SentencePairs, Suite
-
-
-class ComparedEncoder(TextEncoder, SentenceEncoder, Protocol):
-    """What a comparison needs of an encoder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Comparison:
 
 
 def compare(
-    encoders: Sequence[ComparedEncoder],
+    encoders: Sequence[TextEncoder],
     suites: Sequence[Suite],
     *,
     pairs: Sequence[SentencePairs] = (),

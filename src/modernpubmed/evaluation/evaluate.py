@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from modernpubmed.evaluation.bm25 import BM25, bm25_settings, rank_bm25
 from modernpubmed.evaluation.metrics import DEPTH, METRICS, score
 from modernpubmed.evaluation.ranking import Run, rank
 from modernpubmed.manifest import Manifest, replacing
+from modernpubmed.protocols import TextEncoder
 from modernpubmed.suites import Suite
 
 #: Called with what is being done ("queries of medquad_focus"), how many are done, and of how many.
@@ -32,32 +33,6 @@ Progress = Callable[[str, int, int], None]
 
 # Texts between two calls of the progress function.
 _SLICE = 1024
-
-
-class TextEncoder(Protocol):
-    """What an evaluation needs of an encoder."""
-
-    @property
-    def name(self) -> str:
-        """Short name, for tables."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of its vectors."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what computes the vectors."""
-
-    @property
-    def truncated(self) -> int:
-        """How many texts were cut so far."""
-
-    def encode_query(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """Vectors of queries."""
-
-    def encode_document(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """Vectors of documents."""
 
 
 @dataclass(frozen=True, slots=True)

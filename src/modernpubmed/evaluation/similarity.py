@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +20,10 @@ from numpy.typing import NDArray
 from modernpubmed.encoder import TruncationWarning
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import replacing
+from modernpubmed.protocols import TextEncoder
 from modernpubmed.suites import SentencePairs
 
 _SIMILARITY_NAME = "similarity.json"
-
-
-class SentenceEncoder(Protocol):
-    """What similarity needs of an encoder."""
-
-    @property
-    def name(self) -> str:
-        """Short name, for tables."""
-
-    @property
-    def truncated(self) -> int:
-        """How many texts were cut so far."""
-
-    def encode(self, texts: Sequence[str], /) -> NDArray[np.float32]:
-        """Vectors of texts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +82,7 @@ class Correlation:
     truncated: int
 
 
-def similarity_examples(encoder: SentenceEncoder) -> tuple[ExampleScore, ...]:
+def similarity_examples(encoder: TextEncoder) -> tuple[ExampleScore, ...]:
     """The cosines of ``EXAMPLES``."""
     first = tuple(pair.first for pair in EXAMPLES)
     second = tuple(pair.second for pair in EXAMPLES)
@@ -108,7 +93,7 @@ def similarity_examples(encoder: SentenceEncoder) -> tuple[ExampleScore, ...]:
     )
 
 
-def correlate(encoder: SentenceEncoder, pairs: SentencePairs) -> Correlation:
+def correlate(encoder: TextEncoder, pairs: SentencePairs) -> Correlation:
     """Spearman's and Pearson's correlation of a model's cosines with the scores of ``pairs``.
 
     Raises:
@@ -203,7 +188,7 @@ def read_similarity(
 
 
 def _cosines(
-    encoder: SentenceEncoder, first: Sequence[str], second: Sequence[str]
+    encoder: TextEncoder, first: Sequence[str], second: Sequence[str]
 ) -> NDArray[np.float64]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)  # the correlation counts them

@@ -7,9 +7,6 @@ Files are told apart by their first bytes and Parquet tables by their columns, n
 
 from __future__ import annotations
 
-import gzip
-import json
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,11 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
-from isal import igzip
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing, sha256
+from modernpubmed.lines import json_lines
+from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 from modernpubmed.pairs.deduplicate import deduplicate
 from modernpubmed.pairs.select import MIN_ABSTRACT, Tally, select
 from modernpubmed.pairs.split import split_of
@@ -40,9 +36,10 @@ TRAIN_NAME, DEV_NAME, PAIRS_NAME = "train.parquet", "dev.parquet", "pairs.parque
 #: Name of the table in a folder of articles (as ``modernpubmed.pubmed.store`` writes it).
 ARTICLES_NAME = "articles.parquet"
 
+_KIND = "pairs"
 _ROWS = 10_000
-_CHUNK = 1 << 20
 _REMEDY = "give a Parquet file or folder of articles or pairs, or JSON lines (.jsonl, .gz, .zst)"
+_SHAPE = '{"title": …, "abstract": …, "pmid": …}'
 
 
 def read_pairs(path: Path) -> Iterator[Pair]:
@@ -112,7 +109,7 @@ def build_pairs(
     if not inputs:
         raise ModernPubMedError("no input given", remedy=_REMEDY)
     out = out.resolve()
-    _refuse_other_files(out)
+    refuse_other_files(out, _KIND, {TRAIN_NAME, DEV_NAME}, "this is no folder of pairs")
     hashes = {str(path): sha256(_table(path)) for path in inputs}
     tally = Tally()
     written: Counter[str] = Counter()
@@ -138,7 +135,7 @@ def build_pairs(
                 remedy="give articles that have English titles and abstracts",
             )
         manifest = Manifest(
-            kind="pairs",
+            kind=_KIND,
             inputs=hashes,
             settings={"dev_share": dev_share, "min_abstract": min_abstract},
             counts={
@@ -182,7 +179,7 @@ def _read_records(path: Path) -> Iterator[Article | Pair]:
         ) from error
     if not start:
         raise ModernPubMedError("the file is empty", file=table, remedy=_REMEDY)
-    return _read_parquet(table) if start == b"PAR1" else _read_json_lines(table, start)
+    return _read_parquet(table) if start == b"PAR1" else _read_json_lines(table)
 
 
 def _table(path: Path) -> Path:
@@ -227,37 +224,17 @@ def _read_parquet(path: Path) -> Iterator[Article | Pair]:
         ) from error
 
 
-def _read_json_lines(path: Path, start: bytes) -> Iterator[Pair]:
-    chunks: Iterator[bytes]
-    if start[:2] == b"\x1f\x8b":
-        chunks = _gzip_chunks(path)
-    elif start == b"\x28\xb5\x2f\xfd":
-        chunks = _zstd_chunks(path)
-    else:
-        chunks = _plain_chunks(path)
-    number = 0
-    for number, line in enumerate(_lines(chunks), start=1):
-        if line.strip():
-            yield _pair_of_line(line, path, number)
-    if not number:
-        raise ModernPubMedError("the file is empty", file=path, remedy=_REMEDY)
+def _read_json_lines(path: Path) -> Iterator[Pair]:
+    for number, row in json_lines(path, _SHAPE):
+        yield _pair_of_line(row, path, number)
 
 
-def _pair_of_line(line: bytes, path: Path, number: int) -> Pair:
+def _pair_of_line(row: dict[str, Any], path: Path, number: int) -> Pair:
     def bad(cause: str) -> ModernPubMedError:
         return ModernPubMedError(
-            cause,
-            file=path,
-            record=f"line {number}",
-            remedy='write each line as {"title": …, "abstract": …, "pmid": …}',
+            cause, file=path, record=f"line {number}", remedy=f"write each line as {_SHAPE}"
         )
 
-    try:
-        row = json.loads(line)
-    except ValueError as error:  # UnicodeDecodeError is one too
-        raise bad(f"no JSON ({error})") from error
-    if not isinstance(row, dict):
-        raise bad(f"a JSON {type(row).__name__}, not an object")
     texts = []
     for key in ("title", "abstract"):
         value = row.get(key)
@@ -281,54 +258,6 @@ def _pair_of_line(line: bytes, path: Path, number: int) -> Pair:
     return Pair(texts[0], texts[1], pmid=numbers[0], source=source, year=numbers[1])
 
 
-def _lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    rest = b""
-    for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        yield from lines
-    if rest:
-        yield rest
-
-
-def _plain_chunks(path: Path) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            yield chunk
-
-
-def _gzip_chunks(path: Path) -> Iterator[bytes]:
-    try:
-        with igzip.open(path, "rb") as file:
-            while chunk := file.read(_CHUNK):
-                yield chunk
-    except (EOFError, gzip.BadGzipFile, zlib.error, igzip.isal_zlib.error, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _zstd_chunks(path: Path) -> Iterator[bytes]:
-    # The library's stream reader takes a file cut short for one that ended; this does not.
-    decompressor = zstandard.ZstdDecompressor()
-    frame = decompressor.decompressobj()
-    try:
-        for chunk in _plain_chunks(path):
-            data = chunk
-            while data:
-                if frame.eof:
-                    frame = decompressor.decompressobj()
-                yield frame.decompress(data)
-                data = frame.unused_data if frame.eof else b""
-    except zstandard.ZstdError as error:
-        raise _damaged(path, error) from error
-    if not frame.eof:
-        raise _damaged(path, "it ends in the middle of a frame")
-
-
-def _damaged(path: Path, error: object) -> ModernPubMedError:
-    return ModernPubMedError(
-        f"damaged compressed data ({error})", file=path, remedy="make or fetch the file again"
-    )
-
-
 def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
     batch: list[Pair] = []
     for pair in pairs:
@@ -344,14 +273,3 @@ def _write(writer: pq.ParquetWriter, pairs: list[Pair]) -> None:
     if pairs:
         rows = [pair_to_row(pair) for pair in pairs]
         writer.write_table(pa.Table.from_pylist(rows, schema=PAIR_SCHEMA))
-
-
-def _refuse_other_files(out: Path) -> None:
-    # The folder is replaced whole, so it must hold nothing that is not ours.
-    if out.exists() and not out.is_dir():
-        raise ModernPubMedError("there is a file here", file=out, remedy="name a folder")
-    names = {child.name for child in out.iterdir()} if out.is_dir() else set()
-    if others := sorted(names - {TRAIN_NAME, DEV_NAME, MANIFEST_NAME}):
-        raise ModernPubMedError(
-            f"the folder holds other files ({others[0]})", file=out, remedy="name a new folder"
-        )

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing, sha256
+from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 from modernpubmed.pubmed.parse import ParseCounts, parse
 from modernpubmed.pubmed.source import verify_md5
 from modernpubmed.records import (
@@ -44,6 +44,7 @@ DELETION_SCHEMA = pa.schema(
     ]
 )
 
+_KIND = "articles"
 _ROWS = 2_000
 _NLM_NAME = re.compile(r"^(?:pubmed|medline)(\d\d)n(\d{4,})\b")
 
@@ -70,7 +71,7 @@ def parse_files(
     if not inputs:
         raise ModernPubMedError("no file given", remedy="name one or more NLM XML files")
     out = out.resolve()
-    _refuse_other_files(out)
+    refuse_other_files(out, _KIND, {ARTICLES_NAME, DELETIONS_NAME}, "this is no folder of articles")
     files = nlm_order(inputs)
     counts = ParseCounts()
     state = _State()
@@ -93,7 +94,7 @@ def parse_files(
             compression="zstd",
         )
         manifest = Manifest(
-            kind="articles",
+            kind=_KIND,
             inputs={path.name: sha256(path) for path in files},
             counts={
                 "files": len(files),
@@ -222,14 +223,3 @@ def _batches(articles: Iterator[Article]) -> Iterator[list[Article]]:
 def _write(writer: pq.ParquetWriter, articles: list[Article]) -> None:
     rows = [article_to_row(article) for article in articles]
     writer.write_table(pa.Table.from_pylist(rows, schema=ARTICLE_SCHEMA))
-
-
-def _refuse_other_files(out: Path) -> None:
-    # The folder is replaced whole, so it must hold nothing that is not ours.
-    if out.exists() and not out.is_dir():
-        raise ModernPubMedError("there is a file here", file=out, remedy="name a folder")
-    names = {child.name for child in out.iterdir()} if out.is_dir() else set()
-    if others := sorted(names - {ARTICLES_NAME, DELETIONS_NAME, MANIFEST_NAME}):
-        raise ModernPubMedError(
-            f"the folder holds other files ({others[0]})", file=out, remedy="name a new folder"
-        )

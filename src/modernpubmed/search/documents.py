@@ -6,8 +6,6 @@ the file knows them. Files are streamed: memory does not grow with their length.
 
 from __future__ import annotations
 
-import io
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modernpubmed.errors import ModernPubMedError
+from modernpubmed.lines import json_lines, text_lines
 from modernpubmed.records import AbstractSection, Article
 
 _JSONL, _TEXT = ".jsonl", ".txt"
+_ARTICLES_NAME = "articles.parquet"
 _COMPRESSED = (".gz", ".zst")
+_SHAPE = '{"id": "1", "title": "A title", "text": "A text"}'
 _REMEDY = (
     "give a Parquet of articles or pairs, a BEIR folder, a .jsonl of id, title and text, or a .txt "
     "of one text a line (either may be .gz or .zst)"
@@ -60,8 +61,9 @@ class Document:
 def read_documents(path: str | Path) -> Iterator[Document]:
     """The documents of a file or folder, by its ending and what is in it.
 
-    - ``.parquet``, or a folder of them: our articles (id: the PMID) or our pairs (title: the
-      anchor, text: the positive; id: the PMID, or the row where there is none).
+    - ``.parquet``, or a folder of them (of its ``articles.parquet`` alone where it has one): our
+      articles (id: the PMID) or our pairs (title: the anchor, text: the positive; id: the PMID, or
+      the row where there is none).
     - A BEIR folder: its ``corpus.jsonl``.
     - ``.jsonl``: objects with ``id`` (or BEIR's ``_id``), ``text`` and, where there are any,
       ``title``, ``pmid``, ``year``, ``journal``.
@@ -81,7 +83,9 @@ def read_documents(path: str | Path) -> Iterator[Document]:
         if (path / "corpus.jsonl").is_file():
             yield from _read_jsonl(path / "corpus.jsonl")
         elif tables:
-            for table in tables:
+            # A folder of articles also holds its deletions.
+            articles = [table for table in tables if table.name == _ARTICLES_NAME]
+            for table in articles or tables:
                 yield from _read_parquet(table)
         else:
             raise ModernPubMedError(
@@ -94,7 +98,7 @@ def read_documents(path: str | Path) -> Iterator[Document]:
     elif ending == _JSONL:
         yield from _read_jsonl(path)
     elif ending == _TEXT:
-        for number, line in _lines(path):
+        for number, line in text_lines(path):
             yield Document(f"line {number}", text=line.strip())
     else:
         raise ModernPubMedError(
@@ -147,28 +151,14 @@ def _rows(file: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Document]:
-    for number, line in _lines(path):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise ModernPubMedError(
-                f"not JSON ({error})",
-                file=path,
-                record=f"line {number}",
-                remedy="put one object on each line",
-            ) from error
+    for number, record in json_lines(path, _SHAPE):
         yield _document(record, path, number)
 
 
-def _document(record: object, path: Path, number: int) -> Document:
+def _document(fields: dict[str, Any], path: Path, number: int) -> Document:
     def wrong(cause: str) -> ModernPubMedError:
         return ModernPubMedError(
-            cause,
-            file=path,
-            record=f"line {number}",
-            remedy='write {"id": "1", "title": "A title", "text": "A text"}',
+            cause, file=path, record=f"line {number}", remedy=f"write each line as {_SHAPE}"
         )
 
     def string(key: str) -> str | None:
@@ -185,9 +175,6 @@ def _document(record: object, path: Path, number: int) -> Document:
             raise wrong(f"{key} is not a whole number below 2^31")
         return value
 
-    if not isinstance(record, dict):
-        raise wrong("not a JSON object")
-    fields: dict[str, Any] = record
     identifier = fields.get("_id", fields.get("id"))
     if not isinstance(identifier, str | int) or isinstance(identifier, bool) or identifier == "":
         raise wrong("no id")
@@ -201,22 +188,3 @@ def _document(record: object, path: Path, number: int) -> Document:
         whole("year"),
         string("journal"),
     )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    number = 0
-    try:
-        # Arrow takes the compression from the name's ending.
-        with (
-            pa.input_stream(str(path), compression="detect") as stream,
-            io.TextIOWrapper(stream, encoding="utf-8-sig") as text,
-        ):
-            for number, line in enumerate(text, start=1):
-                yield number, line
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModernPubMedError(
-            f"cannot be read as UTF-8 text ({error})",
-            file=path,
-            record=f"after line {number}",
-            remedy="make or fetch it again",
-        ) from error

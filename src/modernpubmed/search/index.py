@@ -11,50 +11,24 @@ comes and not after hours of encoding: some 100 bytes a document, 4 GB for the w
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
-from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing
+from modernpubmed.manifest import Manifest, refuse_other_files, replacing
+from modernpubmed.protocols import TextEncoder
 from modernpubmed.search.documents import Document
 
 TABLE_NAME = "documents"
 _KIND = "index"
-
-
-class TextEncoder(Protocol):
-    """What an index asks of an encoder; ``modernpubmed.encoder.Encoder`` is one."""
-
-    @property
-    def name(self) -> str:
-        """Short name."""
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what decides its vectors."""
-
-    @property
-    def dimension(self) -> int:
-        """Length of its vectors."""
-
-    @property
-    def truncated(self) -> int:
-        """How many texts were cut so far."""
-
-    def encode_query(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Finite, L2-normalised vectors of queries, [n, dimension]."""
-
-    def encode_document(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Finite, L2-normalised vectors of documents, [n, dimension]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +98,7 @@ def build_index(
             than an index. Nothing is left behind, and an older index at ``out`` stays as it was.
     """
     lancedb = _lancedb()
-    _check_replaceable(out)
+    refuse_other_files(out, _KIND, {f"{TABLE_NAME}.lance"}, "there is something else than an index")
     schema = document_schema(encoder.dimension)
     cut = encoder.truncated
     read = empty = indexed = 0
@@ -213,16 +187,6 @@ def _lancedb() -> ModuleType:
         raise MissingExtraError("search", "search") from error
     module: ModuleType = lancedb
     return module
-
-
-def _check_replaceable(out: Path) -> None:
-    # A mistyped path must not cost anybody a folder of something else.
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return
-    if not (out / MANIFEST_NAME).is_file() or Manifest.read(out).kind != _KIND:
-        raise ModernPubMedError(
-            "there is something else than an index", file=out, remedy="give another path"
-        )
 
 
 def _batches(documents: Iterable[Document], size: int) -> Iterator[list[Document]]:

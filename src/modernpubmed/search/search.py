@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.search.index import Index, TextEncoder
+from modernpubmed.protocols import TextEncoder
+from modernpubmed.search.index import Index
 
 
 @dataclass(frozen=True, slots=True)

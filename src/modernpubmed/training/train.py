@@ -95,6 +95,7 @@ def train(
     inputs = {**data.inputs, **_base_checksum(base or recipe.base)}
     run = out.with_name(f"{out.name}.run")
     checkpoint = _open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
+    model.model_card_data.generate_widget_examples = False  # our card is written from results
     model.max_seq_length = recipe.tokens.train
     trainer = _trainer(recipe, model, data, run, report)
     with _stopping_on_interrupt(trainer):
