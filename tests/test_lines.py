@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.lines import DamagedError, json_lines, table_rows, text_lines
+from modernpubmed.lines import json_lines, table_rows, text_lines
 
 FORMS = {
     "plain": lambda data: data,
@@ -144,26 +144,6 @@ def test_a_line_that_is_no_object_is_refused(tmp_path, line, cause):
     text = message(json_lines(write(tmp_path, b"{}\n\n" + line + b"\n{}\n"), SHAPE))
     assert f"file: {cause}" in text
     assert text.endswith('Remedy: write each line as {"a": 1}.')
-
-
-def test_a_room_words_its_refusals(tmp_path):
-    causes = {
-        FileNotFoundError: "lost",
-        DamagedError: "broken: {error}",
-        UnicodeDecodeError: "Latin",
-        ValueError: "gibberish",
-        TypeError: "a {error}",
-    }
-
-    def refused(content: bytes) -> str:
-        return message(json_lines(write(tmp_path, content), SHAPE, causes=causes))
-
-    assert "none: lost. " in message(text_lines(tmp_path / "none", causes=causes))
-    assert "(Is a directory)" in message(text_lines(tmp_path, causes=causes))  # not a lost file
-    assert "after line 0: broken: it ends in" in refused(zstandard.compress(b"{}")[:-1])
-    assert "line 1: Latin. " in refused(b"\xff")
-    assert "line 1: gibberish. " in refused(b"{")
-    assert "line 1: a list. " in refused(b"[]")
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -306,3 +306,42 @@ def test_real_sentence_pairs(name: str, count: int, total: float) -> None:
     pairs = read_sentence_pairs(DATA / "suites" / "pairs" / f"{name}.tsv")
     assert len(pairs.first) == len(pairs.second) == count
     assert sum(pairs.scores) == pytest.approx(total)
+
+
+def write_pairs(path: Path, rows: list[dict]) -> Path:
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def test_a_file_of_pairs_is_a_suite(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    rows = [{"anchor": "Gout", "positive": "A joint."}, {"anchor": "Flu", "positive": "A virus."}]
+    suite = read_suite(write_pairs(folder / "dev.parquet", rows))
+    assert (suite.name, suite.queries, suite.corpus) == (
+        "pairs_dev",
+        ("Gout", "Flu"),
+        ("A joint.", "A virus."),
+    )
+    assert suite.qrels == {"1": {"1": 1}, "2": {"2": 1}}
+    assert suite.sources == {"dev.parquet": sha256(folder / "dev.parquet")}
+
+
+@pytest.mark.parametrize(
+    ("rows", "cause"),
+    [
+        ([{"anchor": "Gout", "positive": " "}], "row 1: no anchor or no positive"),
+        ([{"anchor": "Gout", "positive": "A"}, {"anchor": None, "positive": "B"}], "row 2: no"),
+        ([{"anchor": "Gout", "text": "A joint."}], "cannot be read as pairs|no anchor"),
+    ],
+)
+def test_a_bad_file_of_pairs(tmp_path: Path, rows: list[dict], cause: str) -> None:
+    with pytest.raises(ModernPubMedError, match=cause):
+        read_suite(write_pairs(tmp_path / "dev.parquet", rows))
+    (tmp_path / "dev.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ModernPubMedError, match="cannot be read as pairs"):
+        read_suite(tmp_path / "dev.parquet")
+    empty = pa.table({"anchor": pa.array([], pa.string()), "positive": pa.array([], pa.string())})
+    pq.write_table(empty, tmp_path / "dev.parquet")
+    with pytest.raises(ModernPubMedError, match="holds no pair"):
+        read_suite(tmp_path / "dev.parquet")

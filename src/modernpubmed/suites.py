@@ -90,10 +90,11 @@ class SentencePairs:
 
 
 def read_suite(path: str | Path) -> Suite:
-    """Reads a BEIR folder; the JSONL files may end in ``.gz`` or ``.zst``.
+    """Reads a BEIR folder, or a Parquet file of pairs: each positive found by its anchor.
 
     Args:
-        path: The folder; its name becomes the suite's.
+        path: The folder, whose JSONL files may end in ``.gz`` or ``.zst``; its name becomes the
+            suite's. Or the file (``PAIR_SCHEMA``); ``pairs/dev.parquet`` becomes ``pairs_dev``.
 
     Returns:
         The suite. Queries that no document is relevant to are left out and counted in
@@ -103,13 +104,16 @@ def read_suite(path: str | Path) -> Suite:
         ModernPubMedError: A file is missing or cannot be unpacked; a line is not JSON, lacks
             ``_id`` or ``text``, repeats an id, or holds no text; a qrel names an unknown query
             or document, is repeated, or has a grade that is not an integer; nothing is relevant.
+            Of a file of pairs: it is not one, or holds an empty text.
     """
     folder = Path(path)
+    if folder.suffix == ".parquet":
+        return _pairs_suite(folder)
     if not folder.is_dir():
         raise ModernPubMedError(
             "no such folder",
             file=folder,
-            remedy="give a folder with corpus.jsonl, queries.jsonl and qrels.tsv",
+            remedy="give a folder with corpus.jsonl, queries.jsonl and qrels.tsv, or a .parquet",
         )
     corpus_file = _find(folder, "corpus.jsonl", "corpus.jsonl.gz", "corpus.jsonl.zst")
     queries_file = _find(folder, "queries.jsonl", "queries.jsonl.gz", "queries.jsonl.zst")
@@ -137,6 +141,37 @@ def read_suite(path: str | Path) -> Suite:
             file.relative_to(folder).as_posix(): sha256(file)
             for file in (corpus_file, queries_file, qrels_file)
         },
+    )
+
+
+def _pairs_suite(file: Path) -> Suite:
+    try:
+        rows = pq.read_table(file, columns=["anchor", "positive"]).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ModernPubMedError(
+            f"cannot be read as pairs ({error})",
+            file=file,
+            remedy="make it with modernpubmed pairs",
+        ) from error
+    for number, row in enumerate(rows, start=1):
+        if len(row) < 2 or not all((text or "").strip() for text in row.values()):
+            raise ModernPubMedError(
+                "no anchor or no positive",
+                file=file,
+                record=f"row {number}",
+                remedy="make it with modernpubmed pairs",
+            )
+    if not rows:
+        raise ModernPubMedError("holds no pair", file=file, remedy="give a larger --dev-share")
+    ids = tuple(str(number) for number in range(1, len(rows) + 1))
+    return Suite(
+        name=f"{file.resolve().parent.name}_{file.stem}",
+        query_ids=ids,
+        queries=tuple(row["anchor"] for row in rows),
+        corpus_ids=ids,
+        corpus=tuple(row["positive"] for row in rows),
+        qrels={name: {name: 1} for name in ids},
+        sources={file.name: sha256(file)},
     )
 
 

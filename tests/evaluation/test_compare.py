@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +101,30 @@ def test_what_cannot_be_compared(bag, suite) -> None:
         compare_results([one, one])
     with pytest.raises(ModernPubMedError, match="tiny: a and BM25 were not measured on the same"):
         compare_results([replace(one, model="a", documents=5), one])
+
+
+def test_a_stopped_comparison_goes_on(bag, suite, tmp_path: Path) -> None:
+    suite = replace(suite, sources={"corpus.jsonl": "ab"})
+    first = compare([bag("ours")], [suite], out=tmp_path)
+    again = bag("ours")
+    assert compare([again], [suite], out=tmp_path).results == first.results
+    assert again.calls == [4]  # the similarity examples, nothing of the suite
+
+
+@pytest.mark.parametrize("change", ["model", "suite", "version"])
+def test_what_has_changed_is_measured_again(
+    bag, suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    suite = replace(suite, sources={"corpus.jsonl": "ab"})
+    compare([bag("ours")], [suite], out=tmp_path)
+    again = bag("ours")
+    if change == "model":
+        again.fingerprint = "1" * 64
+    elif change == "suite":
+        suite = replace(suite, sources={"corpus.jsonl": "cd"})
+    else:
+        # By sys.modules: the package's attribute of that name is the function.
+        module = sys.modules["modernpubmed.evaluation.compare"]
+        monkeypatch.setattr(module, "code_version", lambda: "9")
+    compare([again], [suite], out=tmp_path)
+    assert len(again.calls) > 1

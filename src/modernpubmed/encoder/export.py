@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+import transformers
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import SafetensorError
@@ -139,6 +140,7 @@ def check(folder: Path, model: SentenceTransformer) -> None:
 
 
 def _load(folder: Path) -> SentenceTransformer:
+    transformers.logging.disable_progress_bar()
     try:
         # The plain attention exports to plain matrix products, which onnxruntime fuses itself.
         return SentenceTransformer(

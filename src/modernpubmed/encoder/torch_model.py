@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
@@ -65,6 +66,7 @@ def load_torch(path: Path, *, max_tokens: int | None) -> TorchModel:
     Raises:
         ModernPubMedError: sentence-transformers cannot read it.
     """
+    transformers.logging.disable_progress_bar()
     try:
         model = SentenceTransformer(str(path), model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError, RuntimeError) as error:

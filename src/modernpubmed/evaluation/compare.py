@@ -9,7 +9,7 @@ here once; the text and Markdown forms only print them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from modernpubmed.evaluation.evaluate import (
     Result,
     evaluate,
     evaluate_bm25,
+    read_result,
+    result_path,
     write_result,
 )
 from modernpubmed.evaluation.metrics import METRICS
@@ -30,6 +32,7 @@ from modernpubmed.evaluation.similarity import (
     similarity_examples,
     write_similarity,
 )
+from modernpubmed.manifest import code_version
 from modernpubmed.protocols import TextEncoder
 from modernpubmed.suites import SentencePairs, Suite
 
@@ -111,7 +114,9 @@ def compare(
         suites: What to measure on.
         pairs: Judged sentence pairs, for correlations.
         out: A folder for one result JSON per model and suite (each written as soon as it is
-            there) and ``similarity.json``.
+            there) and ``similarity.json``. A result that is there already, of the same model,
+            suite and version of this code, is not measured again: a comparison that was stopped
+            goes on.
         progress: Called while encoding.
 
     Raises:
@@ -127,12 +132,11 @@ def compare(
     results = []
     for suite in suites:
         for encoder in encoders:
-            results.append(evaluate(encoder, suite, progress=progress))
-            if out is not None:
-                write_result(results[-1], out)
-        results.append(evaluate_bm25(suite))
-        if out is not None:
-            write_result(results[-1], out)
+            inputs = {**suite.sources, "model": encoder.fingerprint}
+            known = _known(out, encoder.name, suite, inputs)
+            results.append(known or _keep(evaluate(encoder, suite, progress=progress), out))
+        known = _known(out, BM25, suite, suite.sources)
+        results.append(known or _keep(evaluate_bm25(suite), out))
     examples = tuple(score for encoder in encoders for score in similarity_examples(encoder))
     correlations = tuple(correlate(encoder, file) for file in pairs for encoder in encoders)
     if out is not None:
@@ -186,6 +190,27 @@ def render_text(comparison: Comparison) -> str:
         ]
         parts.append("\n".join([title, *lines, *(f"({note})" for note in notes)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _known(
+    out: str | Path | None, model: str, suite: Suite, inputs: Mapping[str, str]
+) -> Result | None:
+    """The result in ``out`` that measuring again would give, if there is one."""
+    if (
+        out is None
+        or not suite.sources
+        or not (path := result_path(out, model, suite.name)).exists()
+    ):
+        return None
+    result = read_result(path)
+    same = result.manifest.inputs == inputs and result.manifest.version == code_version()
+    return result if same and (result.model, result.suite) == (model, suite.name) else None
+
+
+def _keep(result: Result, out: str | Path | None) -> Result:
+    if out is not None:
+        write_result(result, out)
+    return result
 
 
 _Block = tuple[str, list[str], list[list[str]], tuple[str, ...]]

@@ -107,9 +107,18 @@ def evaluate_bm25(suite: Suite) -> Result:
     return _result(BM25, suite, run, time.perf_counter() - start, settings=bm25_settings())
 
 
+def result_path(folder: str | Path, model: str, suite: str) -> Path:
+    """Where a model's result on a suite is kept.
+
+    >>> result_path("results", "NeuML/model", "medquad").as_posix()
+    'results/NeuML_model__medquad.json'
+    """
+    return Path(folder) / f"{_file_name(model)}__{_file_name(suite)}.json"
+
+
 def write_result(result: Result, folder: str | Path) -> Path:
-    """Writes ``<model>__<suite>.json`` and returns its path; one already there is replaced."""
-    path = Path(folder) / f"{_file_name(result.model)}__{_file_name(result.suite)}.json"
+    """Writes it to its ``result_path`` and returns that; one already there is replaced."""
+    path = result_path(folder, result.model, result.suite)
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(asdict(result), ensure_ascii=False) + "\n", "utf-8")
     return path

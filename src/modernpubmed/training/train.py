@@ -89,7 +89,6 @@ def train(
     data = _read(recipe, pairs)
     # One tidy line a report is ours; the libraries' own bars and remarks would bury it.
     transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     model = load_base(base or recipe.base)
     inputs = {**data.inputs, **_base_checksum(base or recipe.base)}
@@ -133,6 +132,7 @@ def load_base(name: str) -> SentenceTransformer:
     Raises:
         ModernPubMedError: It is neither, has no weights, or the hub cannot be reached.
     """
+    transformers.logging.disable_progress_bar()
     try:
         return SentenceTransformer(name, device=None, model_kwargs={"dtype": torch.float32})
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
