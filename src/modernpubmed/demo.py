@@ -50,8 +50,8 @@ PUBMED_SEARCHES = (
     "resistance to immune checkpoint inhibitors in lung cancer",
     "artificial intelligence reading chest radiographs",
 )
-#: Every how many-th concept has its definition encoded. All 16,449 would take about two minutes
-#: on two cores and change no figure by more than the sample does.
+#: Every how many-th concept has its definition encoded: all 16,449 would take two minutes on two
+#: cores by themselves. Fewer documents are easier to tell apart, so the output says how many.
 DEFINITION_STEP = 4
 #: How many pairs of an NLM file are encoded, the first ones: a few minutes on two cores, where all
 #: of them, some tens of thousands, would take an hour.

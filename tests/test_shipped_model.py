@@ -1,0 +1,56 @@
+"""What the package ships: whole, licensed, traceable, and what its card says it is."""
+
+from __future__ import annotations
+
+import numpy as np
+from huggingface_hub import ModelCard
+from safetensors.numpy import load_file
+
+from modernpubmed import Encoder
+from modernpubmed.encoder.encoder import SHIPPED_MODEL
+from modernpubmed.manifest import Manifest, sha256
+
+#: all-MiniLM-L6-v2's model.safetensors, as two independent packages carry it.
+BASE_WEIGHTS = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def test_licence_and_attribution_lie_beside_the_weights():
+    assert "Apache License" in (SHIPPED_MODEL / "LICENSE").read_text()
+    notice = (SHIPPED_MODEL / "NOTICE").read_text()
+    assert "sentence-transformers/all-MiniLM-L6-v2" in notice
+    assert "Changes" in notice
+
+
+def test_the_manifest_leads_back_to_the_base_and_the_data():
+    manifest = Manifest.read(SHIPPED_MODEL)
+    assert manifest.kind == "model"
+    assert manifest.inputs["base_weights"] == BASE_WEIGHTS
+    assert len(manifest.inputs["train_pairs"]) == 64
+    assert manifest.counts["pairs_seen"] > 0
+    assert manifest.settings["license"] == "apache-2.0"
+
+
+def test_the_weights_are_fp16_and_not_the_bases():
+    tensors = load_file(SHIPPED_MODEL / "model.safetensors")
+    assert {t.dtype for t in tensors.values() if t.ndim > 1} == {np.dtype("float16")}
+    assert sha256(SHIPPED_MODEL / "model.safetensors") != BASE_WEIGHTS
+
+
+def test_the_card_is_one_that_the_hub_reads():
+    card = ModelCard.load(SHIPPED_MODEL / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.base_model == "sentence-transformers/all-MiniLM-L6-v2"
+    measured = {(r.dataset_name, r.metric_name): r.metric_value for r in card.data.eval_results}
+    assert len(measured) >= 16
+    assert all(0 <= value <= 1 for value in measured.values())
+    assert "Not for diagnosis" in card.content
+
+
+def test_related_texts_are_near_and_others_far():
+    encoder = Encoder.load()
+    near = encoder.similarity(
+        ["The patient was diagnosed with hypertension."], ["The patient has high blood pressure."]
+    )
+    far = encoder.similarity(["diabetes type 2"], ["asyncio.run()"])
+    assert near[0, 0] > 0.6
+    assert far[0, 0] < 0.2
