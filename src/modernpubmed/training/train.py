@@ -94,7 +94,6 @@ def train(
     inputs = {**data.inputs, **_base_checksum(base or recipe.base)}
     run = out.with_name(f"{out.name}.run")
     checkpoint = _open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
-    model.model_card_data.generate_widget_examples = False  # our card is written from results
     model.max_seq_length = recipe.tokens.train
     trainer = _trainer(recipe, model, data, run, report)
     with _stopping_on_interrupt(trainer):
@@ -231,7 +230,7 @@ def _trainer(
         report_to="none",
     )
     loss = InfoNCELoss(model, temperature=recipe.loss.temperature, symmetric=recipe.loss.symmetric)
-    trainer = SentenceTransformerTrainer(
+    trainer = _Trainer(
         model=model,
         args=arguments,
         train_dataset=data.train,
@@ -257,6 +256,13 @@ def _dev_evaluator(anchors: list[str], positives: list[str]) -> InformationRetri
         name="dev",
         write_csv=False,
     )
+
+
+class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
+    """Their trainer without their model card, which would search the data for examples to show."""
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Ours is written from results."""
 
 
 class _Log(TrainerCallback):  # type: ignore[misc]
