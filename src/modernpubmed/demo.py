@@ -32,17 +32,18 @@ from modernpubmed.pubmed.fetch import fetch_newest_updatefile
 from modernpubmed.search import Document, build_index, open_index, search_many
 from modernpubmed.suites import Suite
 
-#: Questions as one would type them into a literature search; none is an HPO name or definition.
+#: Questions in one's own words; none is an HPO name or definition. The sample holds an answer to
+#: each, which it would not to any question (docs/lab-notes.md lists some that go wrong, and why).
 SEARCHES = (
-    "attacks in which the child stares and does not respond for a few seconds",
-    "why do my fingers turn white and numb in the cold",
-    "kidney stones and too much calcium in the urine",
+    "difficulty recognising familiar faces",
+    "blood in the urine seen only under the microscope",
+    "yellow skin and eyes in a newborn",
 )
-#: Free text as it stands in a clinical note.
+#: What a clinical note might say.
 MENTIONS = (
     "can't hear well on both sides since birth",
-    "high blood sugar after fasting overnight",
-    "pt reports double vision, esp. when tired",
+    "heart skips beats",
+    "swollen ankles by the end of the day",
 )
 #: Searches for an arbitrary day of PubMed.
 PUBMED_SEARCHES = (
