@@ -54,3 +54,8 @@ def test_related_texts_are_near_and_others_far():
     far = encoder.similarity(["diabetes type 2"], ["asyncio.run()"])
     assert near[0, 0] > 0.6
     assert far[0, 0] < 0.2
+
+
+def test_the_card_says_what_was_averaged():
+    card = (SHIPPED_MODEL / "README.md").read_text()
+    assert "- Weights averaged of: trained 0.50, all-MiniLM-L6-v2 0.50\n" in card

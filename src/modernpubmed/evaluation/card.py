@@ -191,6 +191,9 @@ def _training(manifest: Manifest | None) -> str:
     lines.append(f"- Made by modernpubmed {manifest.version}, {manifest.created}")
     if manifest.seed is not None:
         lines.append(f"- Seed: {manifest.seed}")
+    if averaged := settings.get("averaged"):
+        shares = ", ".join(f"{name} {model['share']:.2f}" for name, model in averaged.items())
+        lines.append(f"- Weights averaged of: {shares}")
     lines += [f"- {_words(key)}: {count:,}" for key, count in manifest.counts.items()]
     lines += [f"- Left out, {_words(key)}: {count:,}" for key, count in manifest.dropped.items()]
     if manifest.inputs:
