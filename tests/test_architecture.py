@@ -204,8 +204,8 @@ def test_no_file_names_a_registry_or_this_machine():
     # Written in two pieces each, so that this file does not name them itself.
     hosts = [
         "pypi" + ".org",
-        "pythonhosted" + ".org",
-        "registry.npm" + "js",
+        "python" + "hosted.org",
+        "registry." + "npmjs",
         "npm" + "js.com",
         "crates" + ".io",
         "anaconda" + ".org",
