@@ -23,7 +23,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 #: From the ground up; an import goes to a lower floor, or stays in its own room.
 FLOORS = (
-    ("records", "suites", "manifest", "errors", "lines", "protocols"),
+    ("records", "suites", "manifest", "errors", "lines", "protocols", "folding", "related"),
     ("pubmed", "pairs", "training", "encoder"),
     ("evaluation", "search", "concepts", "classify"),
     ("server", "demo"),

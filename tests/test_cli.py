@@ -30,10 +30,12 @@ RECIPE = """
 name = "tiny"
 license = "apache-2.0"
 base = "nobody/nothing"
+max_tokens = 48
 
-[tokens]
-train = 32
-serve = 48
+[[sources]]
+name = "title-abstract"
+positive_tokens = 32
+batch_size = 8
 
 [loss]
 temperature = 0.05
@@ -46,7 +48,6 @@ warmup_steps = 2
 schedule = "linear"
 
 [run]
-batch_size = 8
 steps = 10
 seed = 7
 precision = "fp32"

@@ -6,6 +6,7 @@ import pyarrow as pa
 
 from modernpubmed.records import (
     ARTICLE_SCHEMA,
+    MINED_SCHEMA,
     PAIR_SCHEMA,
     AbstractSection,
     Article,
@@ -52,9 +53,15 @@ def test_an_article_survives_arrow_whole():
 
 
 def test_a_pair_survives_arrow_whole():
-    pair = Pair("a title", "an abstract", pmid=5, source="here", year=2001)
+    pair = Pair("a title", "an abstract", 5, "kind", "here", 2001, "X:1", ("Liver", "Mice"), (6, 7))
     table = pa.Table.from_pylist([pair_to_row(pair)], schema=PAIR_SCHEMA)
     assert pair_from_row(table.to_pylist()[0]) == pair
+
+
+def test_mined_pairs_are_pairs_with_three_columns_more():
+    assert MINED_SCHEMA.names[:-3] == PAIR_SCHEMA.names
+    assert MINED_SCHEMA.names[-3:] == ["negatives", "negative_scores", "positive_score"]
+    assert MINED_SCHEMA.remove(9).remove(9).remove(9).equals(PAIR_SCHEMA)
 
 
 def test_the_abstract_is_the_text_without_labels():

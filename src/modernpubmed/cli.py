@@ -83,7 +83,26 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("recipe", type=Path, help="a TOML file, see recipes/")
     add.add_argument("--pairs", type=Path, required=True, help="what 'pairs' wrote")
     add.add_argument("--base", help="local folder or hub name instead of the recipe's base")
+    add.add_argument("--cache", type=Path, help="folder for tokenised pairs that runs share")
+    add.add_argument(
+        "--report-to", nargs="+", default=[], metavar="TO", help="tensorboard, wandb, trackio …"
+    )
     _out(add, "the model folder to make; OUT.run keeps the state")
+
+    add = verb("mine", _mine, "find hard negatives for pairs")
+    add.add_argument("pairs", type=Path, help="what 'pairs' wrote, or a Parquet file of pairs")
+    _out(add, "folder for the pairs with their negatives; 'train' reads it")
+    add.add_argument("--negatives", type=int, default=4, help="a pair; default %(default)s")
+    add.add_argument("--depth", type=int, default=50, help="candidates looked at, of each search")
+    add.add_argument("--margin", type=float, default=0.95, help="of the positive's score, at most")
+    add.add_argument(
+        "--mesh-overlap", type=float, default=0.5, help="articles this alike are no negatives"
+    )
+    _model(add)
+
+    add = verb("plot", _plot, "draw a training run")
+    add.add_argument("run", type=Path, help="OUT.run, beside the model")
+    _out(add, "a .png or .svg file")
 
     add = verb("export", _export, "write the graph that runs a model without torch")
     add.add_argument("model", type=Path, help="a sentence-transformers folder")
@@ -186,13 +205,45 @@ def _train(options: argparse.Namespace) -> None:
     start = time.monotonic()
 
     def report(record: dict[str, Any]) -> None:
-        print(_training_line(record, time.monotonic() - start), file=sys.stderr, flush=True)
+        for line in _training_lines(record, time.monotonic() - start):
+            print(line, file=sys.stderr, flush=True)
 
     try:
-        manifest = train(recipe, options.pairs, options.out, base=options.base, report=report)
+        manifest = train(
+            recipe,
+            options.pairs,
+            options.out,
+            base=options.base,
+            cache=options.cache,
+            report_to=options.report_to,
+            report=report,
+        )
     except TrainingStoppedError as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped
     _summary(manifest, options.out)
+
+
+def _mine(options: argparse.Namespace) -> None:
+    from modernpubmed.pairs import mine
+
+    manifest = mine(
+        options.pairs,
+        Encoder.load(options.model),
+        options.out,
+        negatives=options.negatives,
+        depth=options.depth,
+        margin=options.margin,
+        mesh_overlap=options.mesh_overlap,
+        progress=_report,
+    )
+    _summary(manifest, options.out)
+
+
+def _plot(options: argparse.Namespace) -> None:
+    from modernpubmed.training.plot import plot
+
+    for path in plot(options.run, options.out):
+        print(path)
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -393,19 +444,28 @@ def _summary(manifest: Manifest, out: Path) -> None:
         _say(f"left out: {', '.join(dropped)}")
 
 
-def _training_line(record: dict[str, Any], seconds: float) -> str:
+def _training_lines(record: dict[str, Any], seconds: float) -> list[str]:
+    if "epochs" in record:
+        return [
+            f"{name}: {counts['pairs']:,} pairs, {record['epochs'][name]:.2f} epochs in "
+            f"{record['steps']:,} steps, {counts['positives_cut']:,} positives cut"
+            for name, counts in record["pairs"].items()
+        ]
     parts = [f"step {record['step']:,}/{record['steps']:,}"]
-    for key, label in (
-        ("loss", "loss"),
-        ("train_loss", "mean loss"),
-        ("grad_norm", "gradient norm"),
-        ("learning_rate", "learning rate"),
-        ("eval_dev_cosine_ndcg@10", "dev nDCG@10"),
-        ("eval_dev_cosine_accuracy@1", "dev Accuracy@1"),
+    for key, label, form in (
+        ("loss", "loss", ".4f"),
+        ("learning_rate", "lr", ".2g"),
+        ("grad_norm", "gradient", ".2f"),
+        ("accuracy", "accuracy", ".3f"),
+        ("masked", "masked", ",d"),
+        ("padding", "padding", ".1%"),
+        ("tokens_per_second", "tokens/s", ",.0f"),
+        ("dev_ndcg@10", "dev nDCG@10", ".4f"),
+        ("dev_accuracy@1", "dev Accuracy@1", ".4f"),
     ):
         if key in record:
-            parts.append(f"{label} {record[key]:.4g}")
-    return "  ".join([*parts, f"{seconds:,.0f} s"])
+            parts.append(f"{label} {record[key]:{form}}")
+    return ["  ".join([*parts, f"{seconds:,.0f} s"])]
 
 
 def _as_json(value: dict[str, Any]) -> str:

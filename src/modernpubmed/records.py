@@ -161,6 +161,11 @@ class Pair:
         kind: ``title-abstract``, or another relation that makes two texts alike.
         source: Where it came from: a file name, a collection.
         year: Publication year, where known.
+        concept: The concept that both texts name or define, where there is one: its identifier
+            in its vocabulary (``"MESH:D006973"``).
+        mesh: Names of the article's MeSH headings, without qualifiers.
+        links: PMIDs of the articles that NLM links to this one (comments, errata, retractions,
+            republications), in either direction.
     """
 
     anchor: str
@@ -169,6 +174,9 @@ class Pair:
     kind: str = "title-abstract"
     source: str | None = None
     year: int | None = None
+    concept: str | None = None
+    mesh: tuple[str, ...] = ()
+    links: tuple[int, ...] = ()
 
 
 _SECTION = pa.struct(
@@ -263,6 +271,20 @@ PAIR_SCHEMA = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("source", pa.string()),
         pa.field("year", pa.int32()),
+        pa.field("concept", pa.string()),
+        pa.field("mesh", pa.list_(pa.string()), nullable=False),
+        pa.field("links", pa.list_(pa.int64()), nullable=False),
+    ]
+)
+
+#: Arrow schema of pairs with mined hard negatives, best first: texts like the positive, the
+#: score (cosine similarity to the anchor) of each, and that of the positive.
+MINED_SCHEMA = pa.schema(
+    [
+        *PAIR_SCHEMA,
+        pa.field("negatives", pa.list_(pa.string()), nullable=False),
+        pa.field("negative_scores", pa.list_(pa.float32()), nullable=False),
+        pa.field("positive_score", pa.float32(), nullable=False),
     ]
 )
 
@@ -304,8 +326,14 @@ def pair_to_row(pair: Pair) -> dict[str, Any]:
 
 
 def pair_from_row(row: Mapping[str, Any]) -> Pair:
-    """The pair of a row of ``PAIR_SCHEMA``."""
-    return Pair(**row)
+    """The pair of a row of ``PAIR_SCHEMA``.
+
+    >>> pair = Pair("Gout", "A joint disease …", pmid=7, mesh=("Gout",), links=(9,))
+    >>> table = pa.Table.from_pylist([pair_to_row(pair)], schema=PAIR_SCHEMA)
+    >>> pair_from_row(table.to_pylist()[0]) == pair
+    True
+    """
+    return Pair(**{**row, "mesh": tuple(row["mesh"]), "links": tuple(row["links"])})
 
 
 def _sections(rows: list[dict[str, Any]]) -> tuple[AbstractSection, ...]:

@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
+from modernpubmed.folding import fingerprint, folded
 from modernpubmed.pairs import Tally, deduplicate
-from modernpubmed.pairs.folding import fingerprint, folded
 from modernpubmed.records import Pair
 
 FIRST = Pair("Effect of β-blockers", "They worked.", 1)
@@ -36,6 +36,30 @@ def test_reasons(second, reason):
 )
 def test_what_differs_stays(second):
     assert list(deduplicate([FIRST, second], Tally())) == [FIRST, second]
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        (Pair("gout", "PODAGRA", concept="X:1"), "same pair"),
+        (Pair("Podagra!", "gout", concept="X:1"), "same pair"),
+        (Pair("Podagra", "joint disease", concept="X:2"), "ambiguous name"),
+        (Pair("gout", "big toe", concept="X:2"), "ambiguous name"),
+        (Pair("big toe", "Gout", concept="X:2"), "same positive"),
+        (Pair("big toe", "Big toe.", concept="X:1"), "anchor equals positive"),
+    ],
+)
+def test_reasons_of_concepts(second, reason):
+    first = Pair("podagra", "Gout", concept="X:1")
+    tally = Tally()
+    assert list(deduplicate([first, second], tally)) == [first]
+    assert tally.dropped == {reason: 1}
+
+
+def test_names_of_one_concept_come_again():
+    pairs = [Pair(a, b, concept="X:1") for a, b in (("a", "b"), ("a", "c"), ("c", "b"), ("d", "b"))]
+    pairs += [Pair("e", "f", concept="X:2"), Pair("a", "b")]
+    assert list(deduplicate(pairs, Tally())) == pairs
 
 
 def test_texts_without_words_are_told_apart():

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from modernpubmed.folding import folded
 from modernpubmed.pairs import Tally, deduplicate, select, split_of
-from modernpubmed.pairs.folding import folded
 from modernpubmed.pairs.store import read_pairs
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "pairs" / "pairs.jsonl.zst"

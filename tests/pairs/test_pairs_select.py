@@ -1,7 +1,7 @@
 import pytest
 
+from modernpubmed.folding import folded
 from modernpubmed.pairs import Tally, select
-from modernpubmed.pairs.folding import folded
 from modernpubmed.pairs.select import (
     GENERIC_TITLES,
     MIN_ABSTRACT,

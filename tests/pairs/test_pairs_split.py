@@ -26,6 +26,18 @@ def test_known_values():
     ]
 
 
+def test_concepts():
+    # Pinned, as above.
+    assert [
+        n
+        for n in range(1, 40)
+        if split_of(Pair("t", "a", concept=f"X:{n}"), dev_share=0.2) == "dev"
+    ] == [11, 20, 23, 24, 29]
+    for n in range(50):
+        pairs = [Pair("a", "b", concept=f"X:{n}"), Pair("c", "d", n, concept=f"X:{n}")]
+        assert len({split_of(pair, dev_share=0.5, title="t") for pair in pairs}) == 1
+
+
 def test_only_the_article_counts():
     for n in range(200):
         sides = {

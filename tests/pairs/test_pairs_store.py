@@ -11,24 +11,27 @@ from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import build_pairs, read_pairs, split_of, store, write_pairs
 from modernpubmed.records import (
     ARTICLE_SCHEMA,
+    MINED_SCHEMA,
     PAIR_SCHEMA,
     AbstractSection,
     Article,
     MeshHeading,
     Pair,
     article_to_row,
+    pair_to_row,
 )
 
 PAIRS = [
     Pair("Title é", "Abstract one", 12, source="here", year=2001),
     Pair("Title two", "Abstract two", 13),
-    Pair("Title three", "Abstract\u2028three"),
+    Pair("Title three", "Abstract\u2028three", concept="X:1", mesh=("Liver", "Mice"), links=(5, 6)),
 ]
 ROWS = [
     {"pmid": "12", "title": "Title é", "abstract": "Abstract one", "source": "here", "year": 2001},
     {"pmid": 13, "title": "Title two", "abstract": "Abstract two", "extra": True},
-    {"pmid": None, "title": "Title three", "abstract": "Abstract\u2028three"},
-]
+    {"pmid": None, "title": "Title three", "abstract": "Abstract\u2028three",
+     "concept": "X:1", "mesh": ["Liver", "Mice"], "links": [5, 6]},
+]  # fmt: skip
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
 FORMS = {
     "plain": lambda data: data,
@@ -86,6 +89,62 @@ def test_parquet_round_trip(tmp_path, monkeypatch):
     assert list(read_pairs(tmp_path / "none.parquet")) == []
 
 
+def test_older_and_foreign_tables_are_read(tmp_path):
+    table = pa.Table.from_pylist([pair_to_row(pair) for pair in PAIRS], schema=PAIR_SCHEMA)
+    path = tmp_path / "pairs.parquet"
+
+    def read(other):
+        pq.write_table(other, path)
+        return list(read_pairs(path))
+
+    older = table.drop_columns(["concept", "mesh", "links"])
+    assert read(older) == [*PAIRS[:2], Pair(PAIRS[2].anchor, PAIRS[2].positive)]
+    bare = [Pair(pair.anchor, pair.positive) for pair in PAIRS]
+    assert read(table.select(["positive", "anchor"])) == bare
+    # Types as pandas writes them, and nulls where a list is not known.
+    loose = pa.table(
+        {
+            "anchor": pa.array([pair.anchor for pair in PAIRS], pa.large_string()),
+            "positive": [pair.positive for pair in PAIRS],
+            "pmid": pa.array([12, 13, None], pa.int32()),
+            "links": pa.array([None, [None, 3], []], pa.list_(pa.int32())),
+            "mesh": pa.nulls(3),
+        }
+    )
+    assert [(pair.pmid, pair.links, pair.mesh) for pair in read(loose)] == [
+        (12, (), ()), (13, (3,), ()), (None, (), ()),
+    ]  # fmt: skip
+    mined = [
+        {**pair_to_row(pair), "negatives": ["x"], "negative_scores": [0.5], "positive_score": 0.9}
+        for pair in PAIRS
+    ]
+    assert read(pa.Table.from_pylist(mined, schema=MINED_SCHEMA)) == PAIRS
+
+
+@pytest.mark.parametrize(
+    ("table", "cause", "record"),
+    [
+        ({"anchor": ["a", None], "positive": ["b", "c"]}, "the anchor is null", "row 2"),
+        ({"anchor": ["a"], "positive": pa.nulls(1, pa.string())}, "the positive is null", "row 1"),
+        ({"anchor": ["a"], "positive": ["b"], "kind": pa.nulls(1, pa.string())},
+         "the kind is null", "row 1"),
+        ({"anchor": ["a"], "positive": ["b"], "pmid": ["PMC1"]},
+         "the column pmid is string, not int64", None),
+        ({"anchor": ["a"], "positive": ["b"], "mesh": ["Liver"]}, "the column mesh is", None),
+        ({"anchor": ["a"], "positive": ["b"], "Kind": ["c"]}, "its columns (anchor, posi", None),
+        ({"anchor": ["a"]}, "its columns (anchor) are those of neither", None),
+    ],
+)  # fmt: skip
+def test_bad_tables_are_refused(tmp_path, table, cause, record):
+    path = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table(table), path)
+    with pytest.raises(ModernPubMedError) as caught:
+        list(read_pairs(path))
+    assert caught.value.cause.startswith(cause)
+    assert (caught.value.file, caught.value.record) == (str(path), record)
+    assert caught.value.remedy
+
+
 def test_writing_is_all_or_nothing(tmp_path):
     def broken():
         yield PAIRS[0]
@@ -110,6 +169,11 @@ def test_writing_is_all_or_nothing(tmp_path):
         (b'{"title": "a", "abstract": "a", "pmid": 1.5}', "the pmid is no number: 1.5"),
         (b'{"title": "a", "abstract": "a", "year": true}', "the year is no number: True"),
         (b'{"title": "a", "abstract": "a", "source": 3}', "the source is no text: 3"),
+        (b'{"title": "a", "abstract": "a", "concept": 3}', "the concept is no text: 3"),
+        (b'{"title": "a", "abstract": "a", "mesh": "Liver"}', "mesh is no list of names: 'Liver'"),
+        (b'{"title": "a", "abstract": "a", "mesh": [1]}', "mesh is no list of names: [1]"),
+        (b'{"title": "a", "abstract": "a", "links": 7}', "links is no list of numbers: 7"),
+        (b'{"title": "a", "abstract": "a", "links": ["7"]}', "links is no list of numbers: ['7']"),
     ],
 )
 def test_bad_lines_are_refused_with_their_number(tmp_path, line, cause):
@@ -200,7 +264,9 @@ def test_build_from_articles_and_json_lines(tmp_path):
     assert len(dev) > 3
     assert [p.pmid for p in train if p.pmid] == sorted(p.pmid for p in train if p.pmid)
     [first] = [p for p in train + dev if p.pmid == 5]
-    assert first == Pair("Study number 5.", text(5), 5, "title-abstract", "nlm", 2005)
+    assert first == Pair(
+        "Study number 5.", text(5), 5, "title-abstract", "nlm", 2005, mesh=("Liver",)
+    )
     [unnumbered] = [p for p in train + dev if p.pmid is None]
     assert unnumbered.anchor == "Study without number"
 
@@ -211,7 +277,9 @@ def test_build_from_articles_and_json_lines(tmp_path):
     assert manifest.dropped == {
         "generic title": 1, "no abstract": 1, "same anchor": 1, "same PMID": 1, "same positive": 1,
     }  # fmt: skip
-    assert manifest.settings == {"dev_share": 0.3, "min_abstract": 200}
+    assert manifest.settings == {
+        "kind": "title-abstract", "dev_share": 0.3, "min_abstract": 200,
+    }  # fmt: skip
     assert manifest.inputs == {
         str(folder): sha256(folder / "articles.parquet"), str(lines): sha256(lines),
     }  # fmt: skip

@@ -14,11 +14,14 @@ MINI = (RECIPES / "mini.toml").read_text()
 def test_the_published_recipe_is_exactly_as_published():
     recipe = read_recipe(RECIPES / "modernpubmedbert.toml")
     assert recipe.base == "thomas-sounack/BioClinical-ModernBERT-base"
-    assert (recipe.tokens.train, recipe.tokens.serve) == (2048, 2048)
+    assert recipe.max_tokens == 2048
+    (source,) = recipe.sources
+    assert (source.anchor_tokens, source.positive_tokens) == (2048, 2048)
+    assert (source.batch_size, source.negatives, source.contrast) == (72, 0, False)
     assert recipe.optimizer.learning_rate == 3e-4
     assert recipe.optimizer.weight_decay == 0.1
     assert recipe.optimizer.warmup_steps == 700
-    assert (recipe.run.batch_size, recipe.run.steps) == (72, 7000)
+    assert recipe.run.steps == 7000
 
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
@@ -29,9 +32,9 @@ def test_every_recipe_we_ship_can_be_read(path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("batch_size = ", "batch_sise = ", "run.batch_sise: unknown key"),
-        ("batch_size = ", "#", "run.batch_size: missing key"),
-        ("batch_size = ", 'batch_size = "a" #', "run.batch_size: must be of type int, is str"),
+        ("batch_size = ", "batch_sise = ", "sources[0].batch_sise: unknown key"),
+        ("positive_tokens = ", "#", "sources[0].positive_tokens: missing key"),
+        ("batch_size = ", 'batch_size = "a" #', "sources[0].batch_size: must be of type int, is str"),
         ("batch_size = ", "batch_size = 1.5 #", "must be of type int, is float"),
         ("symmetric = ", "symmetric = 1 #", "loss.symmetric: must be of type bool, is int"),
         ("temperature = ", "temperature = true #", "must be of type float, is bool"),
@@ -42,8 +45,15 @@ def test_every_recipe_we_ship_can_be_read(path: Path):
         ("steps = ", "steps = 0 #", "run.steps: is 0, must be at least 1"),
         ("schedule = ", 'schedule = "magic" #', "'magic' is none of linear, cosine, constant"),
         ("[loss]", "[lost]", "lost: unknown key"),
-        ("[tokens]", "[[tokens]]", "tokens: must be a table"),
-        ("[tokens]", "[tokens", "not a readable TOML file"),
+        ("batch_size = ", "#", "sources[0]: needs either batch_size or batch_tokens"),
+        ("batch_size = ", "batch_tokens = 9000\nbatch_size = ", "needs either batch_size or"),
+        ("batch_size = ", "batch_tokens = 9 #", "sources[0].batch_tokens: is 9, must be at least 64"),
+        ("positive_tokens = ", "weight = 0\npositive_tokens = ", "sources[0].weight: is 0, must"),
+        ("[[sources]]", "[sources]", "sources: must be a list"),
+        ("symmetric = ", "matryoshka = [64, 1]\nsymmetric = ", "loss.matryoshka[1]: is 1, must be"),
+        ("symmetric = ", "matryoshka = 64\nsymmetric = ", "loss.matryoshka: must be a list"),
+        ("[loss]", "[[loss]]", "loss: must be a table"),
+        ("[loss]", "[loss", "not a readable TOML file"),
     ],
 )
 def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
@@ -65,3 +75,20 @@ def test_a_whole_number_does_for_a_real_one(tmp_path: Path):
 def test_a_missing_recipe_is_refused(tmp_path: Path):
     with pytest.raises(ModernPubMedError, match=r"none\.toml"):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_sources_of_one_name_are_refused(tmp_path: Path):
+    path = tmp_path / "recipe.toml"
+    table = MINI[MINI.index("[[sources]]") : MINI.index("[loss]")]
+    path.write_text(MINI.replace(table, table + table))
+    with pytest.raises(ModernPubMedError, match="of different names"):
+        read_recipe(path)
+
+
+def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(MINI + "\n[masks]\nmesh_overlap = 0.7\n")
+    recipe = read_recipe(path)
+    assert (recipe.masks.mesh_overlap, recipe.masks.guide) == (0.7, "")
+    assert recipe.loss.matryoshka == ()
+    assert read_recipe(RECIPES / "mini.toml").masks.mesh_overlap == 0.5

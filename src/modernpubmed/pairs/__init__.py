@@ -1,17 +1,25 @@
-"""Articles or ready-made pairs in, training pairs out: selected, de-duplicated, split.
+"""Articles, ready-made pairs or terminologies in, training pairs out.
 
-``store.build_pairs`` runs the whole room; the files beside it hold one step each.
+``store.build_pairs`` runs the whole room; the files beside it hold one step each: ``select`` which
+articles are fit, ``kinds`` and ``terminology`` what is made of them, ``deduplicate`` and ``split``
+what becomes of that.
 """
 
 from modernpubmed.pairs.deduplicate import deduplicate
+from modernpubmed.pairs.kinds import ARTICLE_KINDS, KINDS, TERMINOLOGY_KINDS
+from modernpubmed.pairs.mine import mine
 from modernpubmed.pairs.select import Tally, select
 from modernpubmed.pairs.split import split_of
 from modernpubmed.pairs.store import build_pairs, read_pairs, write_pairs
 
 __all__ = [
+    "ARTICLE_KINDS",
+    "KINDS",
+    "TERMINOLOGY_KINDS",
     "Tally",
     "build_pairs",
     "deduplicate",
+    "mine",
     "read_pairs",
     "select",
     "split_of",

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from importlib import resources
 
-from modernpubmed.pairs.folding import folded
+from modernpubmed.folding import folded
 from modernpubmed.records import Article, Pair
 
 #: Why a record is dropped, in the order in which the rules are tried.
@@ -154,36 +154,47 @@ def select(
     ([], {'generic title': 1})
     """
     for record in records:
-        if isinstance(record, Article):
-            tally.seen["articles"] += 1
-            reason = _link_reason(record)
-            pair = Pair(
-                anchor=record.title,
-                positive=record.abstract,
-                pmid=record.pmid,
-                source=source,
-                year=record.year,
-            )
-            english = record.translated or not record.languages or "eng" in record.languages
-        else:
-            tally.seen["pairs"] += 1
-            reason, pair, english = None, record, True
-        anchor, title_notes = clean_title(pair.anchor)
-        positive, abstract_notes = clean_abstract(pair.positive)
-        reason = (
-            reason
-            or _title_reason(pair.anchor, anchor)
-            or _abstract_reason(positive, min_abstract)
-            or (None if english and _reads_english(positive) else "not English")
+        pair = select_one(record, tally, min_abstract=min_abstract, source=source)
+        if pair is not None:
+            yield pair
+
+
+def select_one(
+    record: Article | Pair, tally: Tally, *, min_abstract: int, source: str | None
+) -> Pair | None:
+    """The pair of one record, or None where it was dropped; arguments as in ``select``."""
+    if isinstance(record, Article):
+        tally.seen["articles"] += 1
+        reason = _link_reason(record)
+        pair = Pair(
+            anchor=record.title,
+            positive=record.abstract,
+            pmid=record.pmid,
+            source=source,
+            year=record.year,
+            mesh=tuple(dict.fromkeys(heading.name for heading in record.mesh)),
+            links=tuple(dict.fromkeys(link.pmid for link in record.corrections if link.pmid)),
         )
-        if reason is not None:
-            tally.dropped[reason] += 1
-            continue
-        tally.noted.update(title_notes)
-        tally.noted.update(abstract_notes)
-        if folded(positive[: 2 * len(anchor)]).startswith(folded(anchor)):
-            tally.noted["abstract opens with its title"] += 1
-        yield replace(pair, anchor=anchor, positive=positive)
+        english = record.translated or not record.languages or "eng" in record.languages
+    else:
+        tally.seen["pairs"] += 1
+        reason, pair, english = None, record, True
+    anchor, title_notes = clean_title(pair.anchor)
+    positive, abstract_notes = clean_abstract(pair.positive)
+    reason = (
+        reason
+        or _title_reason(pair.anchor, anchor)
+        or _abstract_reason(positive, min_abstract)
+        or (None if english and _reads_english(positive) else "not English")
+    )
+    if reason is not None:
+        tally.dropped[reason] += 1
+        return None
+    tally.noted.update(title_notes)
+    tally.noted.update(abstract_notes)
+    if folded(positive[: 2 * len(anchor)]).startswith(folded(anchor)):
+        tally.noted["abstract opens with its title"] += 1
+    return replace(pair, anchor=anchor, positive=positive)
 
 
 def clean_title(title: str) -> tuple[str, list[str]]:

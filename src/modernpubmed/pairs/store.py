@@ -1,16 +1,21 @@
 """Pairs on disk: our Parquet, the JSON-lines form, and the folder a training run reads.
 
-``build_pairs`` is the room's whole verb: articles or pairs in; ``train.parquet``,
+``build_pairs`` is the room's whole verb: articles, pairs or terminologies in; ``train.parquet``,
 ``dev.parquet`` and ``manifest.json`` out, streaming, written beside the target and renamed.
 Files are told apart by their first bytes and Parquet tables by their columns, never by name.
+
+A table of pairs may lack any column but ``anchor`` and ``positive``: older files do. What it lacks
+has ``Pair``'s default. A column that we do not know is refused, since it may be a known one spelt
+otherwise.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +24,20 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.lines import json_lines
 from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 from modernpubmed.pairs.deduplicate import deduplicate
-from modernpubmed.pairs.select import MIN_ABSTRACT, Tally, select
+from modernpubmed.pairs.kinds import KINDS, TERMINOLOGY_KINDS, derive
+from modernpubmed.pairs.select import MIN_ABSTRACT, Tally, select_one
 from modernpubmed.pairs.split import split_of
+from modernpubmed.pairs.terminology import (
+    TERMINOLOGY_REMEDY,
+    Concept,
+    definition_pairs,
+    gather,
+    read_terminology,
+    synonym_pairs,
+)
 from modernpubmed.records import (
     ARTICLE_SCHEMA,
+    MINED_SCHEMA,
     PAIR_SCHEMA,
     Article,
     Pair,
@@ -36,21 +51,36 @@ TRAIN_NAME, DEV_NAME, PAIRS_NAME = "train.parquet", "dev.parquet", "pairs.parque
 #: Name of the table in a folder of articles (as ``modernpubmed.pubmed.store`` writes it).
 ARTICLES_NAME = "articles.parquet"
 
+T = TypeVar("T")
+
 _KIND = "pairs"
 _ROWS = 10_000
 _REMEDY = "give a Parquet file or folder of articles or pairs, or JSON lines (.jsonl, .gz, .zst)"
 _SHAPE = '{"title": …, "abstract": …, "pmid": …}'
+#: What to give, by whether the kind is made of terminologies.
+_NEEDED = {False: _REMEDY, True: TERMINOLOGY_REMEDY}
+#: What is missing when no pair is left, of the kinds that need more than title and abstract.
+_USABLE = {
+    "title-conclusion": "give articles whose abstracts mark their conclusion",
+    "question-conclusion": "give more articles: one in 400 has a question title and a conclusion",
+    "mesh-abstract": "give articles of NLM's files that are indexed, or pairs with mesh",
+    "synonym-name": "give a terminology whose concepts have synonyms",
+    "name-definition": "give a terminology whose concepts have definitions",
+}
 
 
 def read_pairs(path: Path) -> Iterator[Pair]:
     """The pairs of a Parquet file, of a folder with ``pairs.parquet``, or of JSON lines.
 
-    JSON lines (plain, gzip or Zstandard) hold one object a line: ``title`` and ``abstract``, and
-    where known ``pmid`` (number or digits), ``source`` and ``year``; other keys are left alone.
+    A Parquet table has the columns ``anchor`` and ``positive``, and any of the others of
+    ``PAIR_SCHEMA``; those that ``MINED_SCHEMA`` adds are left alone. JSON lines (plain, gzip or
+    Zstandard) hold one object a line: ``title`` and ``abstract``, and where known ``pmid`` (number
+    or digits), ``source``, ``year``, ``concept``, ``mesh`` (list of names) and ``links`` (list of
+    PMIDs); other keys are left alone.
 
     Raises:
-        ModernPubMedError: The file is missing, empty, damaged, of another form, or a line of it
-            is no such object (names the line).
+        ModernPubMedError: The file is missing, empty, damaged, of another form, a row of it has a
+            null where none may be (names the row), or a line is no such object (names the line).
     """
     for record in _read_records(path):
         if isinstance(record, Article):
@@ -79,41 +109,60 @@ def build_pairs(
     inputs: Sequence[Path],
     out: Path,
     *,
+    kind: str = "title-abstract",
     dev_share: float = 0.02,
     min_abstract: int = MIN_ABSTRACT,
     progress: Callable[[int], None] | None = None,
 ) -> Manifest:
-    """Selects, de-duplicates and splits; writes the folder ``out``.
+    """Makes pairs of one kind, de-duplicates and splits them; writes the folder ``out``.
 
-    Earlier inputs win where two hold the same article.
+    Earlier inputs win where two hold the same article, or give one name to two concepts.
 
     Args:
-        inputs: Tables of articles or pairs: Parquet, a folder that holds one, or JSON lines.
+        inputs: Tables of articles or of title–abstract pairs: Parquet, a folder that holds one, or
+            JSON lines. For the kinds of ``TERMINOLOGY_KINDS`` terminologies, as
+            ``read_terminology`` takes them.
         out: Folder to write ``train.parquet``, ``dev.parquet`` and ``manifest.json`` to. A folder
             that this function wrote earlier is replaced.
+        kind: One of ``KINDS``.
         dev_share: Share of the pairs on the dev side, 0 to 1 (see ``split_of``).
-        min_abstract: Shortest abstract kept, in characters.
+        min_abstract: Shortest abstract kept, in characters; of ``sentence-abstract``, the shortest
+            rest as well. Terminologies have none.
         progress: Called now and then with the number of records read so far.
 
     Returns:
-        The manifest: counts ``articles``, ``pairs`` (read), ``train``, ``dev`` and each repair;
-        ``dropped`` by reason. Read = train + dev + dropped.
+        The manifest: counts ``articles``, ``pairs`` or ``concepts`` (read), ``train``, ``dev`` and
+        each repair; ``dropped`` by reason. An article or pair gives one pair at most, so
+        read = train + dev + dropped. A concept may give several names' pairs; those beyond its
+        first are counted as ``further pairs``, and read + further pairs = train + dev + dropped.
 
     Raises:
-        ModernPubMedError: An input is bad, ``out`` holds other files, or no pair is left.
+        ModernPubMedError: There is no such kind, an input is bad or not for this kind, ``out``
+            holds other files, or no pair is left.
     """
+    if kind not in KINDS:
+        raise ModernPubMedError(
+            f"there is no kind of pairs {kind!r}", remedy=f"name one of {', '.join(KINDS)}"
+        )
     if not 0 <= dev_share <= 1:
         raise ModernPubMedError(
             f"dev_share is {dev_share}", remedy="give a share from 0 to 1, such as 0.02"
         )
+    of_terms = kind in TERMINOLOGY_KINDS
     if not inputs:
-        raise ModernPubMedError("no input given", remedy=_REMEDY)
+        raise ModernPubMedError("no input given", remedy=_NEEDED[of_terms])
     out = out.resolve()
     refuse_other_files(out, _KIND, {TRAIN_NAME, DEV_NAME}, "this is no folder of pairs")
-    hashes = {str(path): sha256(_table(path)) for path in inputs}
+    hashes = {str(path): sha256(_file(path, kind)) for path in inputs}
     tally = Tally()
     written: Counter[str] = Counter()
-    pairs = deduplicate(_selected(inputs, tally, min_abstract, progress), tally)
+    pairs = (
+        _of_terminologies(inputs, kind, tally, progress)
+        if of_terms
+        else derive(
+            _selected(inputs, tally, min_abstract, progress), kind, tally, min_abstract=min_abstract
+        )
+    )
     with replacing(out) as folder:
         folder.mkdir()
         with (
@@ -122,8 +171,8 @@ def build_pairs(
         ):
             for batch in _batches(pairs):
                 sides: dict[str, list[Pair]] = {"train": [], "dev": []}
-                for pair in batch:
-                    sides[split_of(pair, dev_share=dev_share)].append(pair)
+                for pair, title in batch:
+                    sides[split_of(pair, dev_share=dev_share, title=title)].append(pair)
                 for writer, side in ((train, "train"), (dev, "dev")):
                     _write(writer, sides[side])
                     written[side] += len(sides[side])
@@ -132,17 +181,18 @@ def build_pairs(
             raise ModernPubMedError(
                 f"no usable pair is left ({reasons or 'no record read'})",
                 file=", ".join(map(str, inputs)),
-                remedy="give articles that have English titles and abstracts",
+                remedy=_USABLE.get(kind, "give articles that have English titles and abstracts"),
             )
+        settings: dict[str, Any] = {"kind": kind, "dev_share": dev_share}
         manifest = Manifest(
             kind=_KIND,
             inputs=hashes,
-            settings={"dev_share": dev_share, "min_abstract": min_abstract},
+            settings=settings if of_terms else {**settings, "min_abstract": min_abstract},
             counts={
                 **tally.seen,
                 "train": written["train"],
                 "dev": written["dev"],
-                **dict(tally.noted.most_common()),
+                **{note: count for note, count in tally.noted.most_common() if count},
             },
             dropped=dict(tally.dropped.most_common()),
         )
@@ -155,17 +205,61 @@ def _selected(
     tally: Tally,
     min_abstract: int,
     progress: Callable[[int], None] | None,
-) -> Iterator[Pair]:
-    def counted(records: Iterator[Article | Pair]) -> Iterator[Article | Pair]:
-        for record in records:
-            yield record
+) -> Iterator[tuple[Article | Pair, Pair]]:
+    """Each record that the rules for articles let through, and the pair it became."""
+    for path in inputs:
+        for number, record in enumerate(_read_records(path), start=1):
+            if isinstance(record, Pair) and record.kind != KINDS[0]:
+                raise ModernPubMedError(
+                    f"this pair is of the kind {record.kind}",
+                    file=path,
+                    record=f"pair {number}",
+                    remedy=f"give articles or {KINDS[0]} pairs; other kinds are made of those",
+                )
+            pair = select_one(record, tally, min_abstract=min_abstract, source=path.name)
             if progress is not None and tally.seen.total() % _ROWS == 0:
                 progress(tally.seen.total())
+            if pair is not None:
+                yield record, pair
 
+
+def _of_terminologies(
+    inputs: Sequence[Path],
+    kind: str,
+    tally: Tally,
+    progress: Callable[[int], None] | None,
+) -> Iterator[tuple[Pair, None]]:
+    def counted(concepts: Iterator[Concept]) -> Iterator[Concept]:
+        for number, concept in enumerate(concepts, start=1):
+            yield concept
+            if progress is not None and number % _ROWS == 0:
+                progress(number)
+
+    names = Counter(path.name for path in inputs)
     for path in inputs:
-        yield from select(
-            counted(_read_records(path)), tally, min_abstract=min_abstract, source=path.name
+        if names[path.name] > 1:
+            raise ModernPubMedError(
+                "two terminologies have this name",
+                file=path,
+                remedy="rename one: numbers in place of identifiers are told apart by file name",
+            )
+    concepts = gather(counted(chain.from_iterable(map(read_terminology, inputs))), tally)
+    make = synonym_pairs if kind == "synonym-name" else definition_pairs
+    for pair in deduplicate(make(concepts, tally), tally):
+        yield pair, None
+
+
+def _file(path: Path, kind: str) -> Path:
+    """The file whose bytes stand for an input."""
+    if kind not in TERMINOLOGY_KINDS:
+        return _table(path)
+    if not path.is_file():
+        raise ModernPubMedError(
+            "this is a folder, not a terminology" if path.is_dir() else "there is no such file",
+            file=path,
+            remedy=_NEEDED[True],
         )
+    return path
 
 
 def _read_records(path: Path) -> Iterator[Article | Pair]:
@@ -205,23 +299,57 @@ def _read_parquet(path: Path) -> Iterator[Article | Pair]:
     try:
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
-            convert: Callable[[dict[str, Any]], Article | Pair]
             if names == ARTICLE_SCHEMA.names:
-                convert = article_from_row
-            elif names == PAIR_SCHEMA.names:
-                convert = pair_from_row
-            else:
+                for batch in file.iter_batches(batch_size=_ROWS // 10):
+                    yield from map(article_from_row, batch.to_pylist())
+                return
+            unknown = set(names).difference(MINED_SCHEMA.names)
+            if unknown or not {"anchor", "positive"} <= set(names):
                 raise ModernPubMedError(
                     f"its columns ({', '.join(names)}) are those of neither articles nor pairs",
                     file=path,
                     remedy=_REMEDY,
                 )
-            for batch in file.iter_batches(batch_size=_ROWS // 10):
-                yield from map(convert, batch.to_pylist())
+            wanted = [field for field in PAIR_SCHEMA if field.name in names]
+            number = 0
+            for batch in file.iter_batches(_ROWS // 10, columns=[field.name for field in wanted]):
+                for row in _typed(batch, wanted, path).to_pylist():
+                    number += 1
+                    yield _pair_of_row(row, path, number)
     except (pa.ArrowException, OSError) as error:
         raise ModernPubMedError(
             f"damaged Parquet ({error})", file=path, remedy="make or fetch the file again"
         ) from error
+
+
+def _typed(batch: pa.RecordBatch, wanted: list[pa.Field], path: Path) -> pa.RecordBatch:
+    """The batch with our types: other writers have other strings, lists and widths of numbers."""
+    columns = []
+    for field in wanted:
+        column = batch.column(field.name)
+        try:
+            columns.append(column.cast(field.type))
+        except pa.ArrowException as error:
+            raise ModernPubMedError(
+                f"the column {field.name} is {column.type}, not {field.type}",
+                file=path,
+                remedy="write it with modernpubmed.records.PAIR_SCHEMA",
+            ) from error
+    return pa.RecordBatch.from_arrays(columns, names=[field.name for field in wanted])
+
+
+def _pair_of_row(row: dict[str, Any], path: Path, number: int) -> Pair:
+    for name in ("anchor", "positive", "kind"):
+        if name in row and row[name] is None:
+            raise ModernPubMedError(
+                f"the {name} is null",
+                file=path,
+                record=f"row {number}",
+                remedy="take the row out, or fill it in",
+            )
+    for name in ("mesh", "links"):
+        row[name] = [value for value in row.get(name) or () if value is not None]
+    return pair_from_row(row)
 
 
 def _read_json_lines(path: Path) -> Iterator[Pair]:
@@ -235,6 +363,13 @@ def _pair_of_line(row: dict[str, Any], path: Path, number: int) -> Pair:
             cause, file=path, record=f"line {number}", remedy=f"write each line as {_SHAPE}"
         )
 
+    if "title" not in row and ("name" in row or "lemmas" in row):
+        raise ModernPubMedError(
+            "this is a terminology, of neither articles nor pairs",
+            file=path,
+            record=f"line {number}",
+            remedy=f"make pairs of the kind {' or '.join(TERMINOLOGY_KINDS)} of it",
+        )
     texts = []
     for key in ("title", "abstract"):
         value = row.get(key)
@@ -252,16 +387,33 @@ def _pair_of_line(row: dict[str, Any], path: Path, number: int) -> Pair:
             numbers.append(int(value))
         else:
             raise bad(f"the {key} is no number: {value!r}")
-    source = row.get("source")
-    if source is not None and not isinstance(source, str):
-        raise bad(f"the source is no text: {source!r}")
-    return Pair(texts[0], texts[1], pmid=numbers[0], source=source, year=numbers[1])
+    labels: list[str | None] = []
+    for key in ("source", "concept"):
+        value = row.get(key)
+        if value is not None and not isinstance(value, str):
+            raise bad(f"the {key} is no text: {value!r}")
+        labels.append(value or None)
+    mesh, links = row.get("mesh") or [], row.get("links") or []
+    if not isinstance(mesh, list) or not all(isinstance(name, str) for name in mesh):
+        raise bad(f"mesh is no list of names: {mesh!r}")
+    if not isinstance(links, list) or not all(type(link) is int for link in links):
+        raise bad(f"links is no list of numbers: {links!r}")
+    return Pair(
+        texts[0],
+        texts[1],
+        pmid=numbers[0],
+        source=labels[0],
+        year=numbers[1],
+        concept=labels[1],
+        mesh=tuple(mesh),
+        links=tuple(links),
+    )
 
 
-def _batches(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
-    batch: list[Pair] = []
-    for pair in pairs:
-        batch.append(pair)
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    batch: list[T] = []
+    for item in items:
+        batch.append(item)
         if len(batch) == _ROWS:
             yield batch
             batch = []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from modernpubmed.errors import ModernPubMedError
 
@@ -20,29 +20,71 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """Maximum lengths in tokens, special tokens counted.
+class Source:
+    """One kind of pairs to train on; a batch holds pairs of one source.
 
     Attributes:
-        train: What a text is cut to in training; shorter is faster.
-        serve: What the finished model is configured to read.
+        name: Of the source, and of its folder under ``--pairs`` where there are several.
+        positive_tokens: What positives are cut to in training, special tokens counted.
+        anchor_tokens: What anchors are cut to.
+        batch_size: Pairs a step, over all devices; or
+        batch_tokens: as many pairs a step as have about this many tokens of documents. One of the
+            two.
+        weight: Share of the steps, relative to the other sources'.
+        negatives: Mined hard negatives a pair (``modernpubmed mine``), 0 for none.
+        contrast: Whether documents must tell their anchor from a near-identical one with another
+            meaning (``modernpubmed.training.contrast``).
     """
 
-    train: int
-    serve: int
+    name: str
+    positive_tokens: int
+    anchor_tokens: int = 64
+    batch_size: int = 0
+    batch_tokens: int = 0
+    weight: float = 1.0
+    negatives: int = 0
+    contrast: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """InfoNCE's two choices (see ``modernpubmed.training.infonce``).
+    """InfoNCE's choices (see ``modernpubmed.training.infonce``).
 
     Attributes:
         temperature: What cosine similarities are divided by.
         symmetric: Whether documents must find their queries too.
+        matryoshka: Lengths to which vectors are cut besides their full one, so that these work
+            too.
+        distillation: Weight of the divergence from the teacher's similarities, 0 for none.
+        teacher: A folder or hub name of a model with the base's tokenizer; empty is the base, as
+            it was.
     """
 
     temperature: float
     symmetric: bool
+    matryoshka: tuple[int, ...] = ()
+    distillation: float = 0.0
+    teacher: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Which documents of a batch are not negatives.
+
+    Never are the article itself, its near-duplicates, what NLM links to it, and the names of the
+    same concept; these are choices.
+
+    Attributes:
+        mesh_overlap: Articles whose MeSH headings have at least this Jaccard similarity, check
+            tags left out.
+        guide: A folder or hub name of a model with the base's tokenizer; what it finds nearer to
+            the anchor than the positive, less ``guide_margin``, is no negative. Empty for none.
+        guide_margin: In cosine; with 0.1, what comes within 0.1 of the positive is none either.
+    """
+
+    mesh_overlap: float = 0.5
+    guide: str = ""
+    guide_margin: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,45 +109,55 @@ class Run:
     """How long and how often.
 
     Attributes:
-        batch_size: Pairs a step; each has ``batch_size - 1`` in-batch negatives.
         steps: Optimiser steps.
         seed: Of the data order, dropout and any new weights.
         precision: ``bf16`` and ``fp32`` as they say; ``auto`` is bf16 on a GPU that has it.
         checkpoint_every: Steps between checkpoints.
         evaluate_every: Steps between evaluations on the dev split.
-        dev_pairs: How many dev pairs those use, queries and corpus alike; 0 for none.
+        dev_pairs: How many dev pairs of the first source those use, queries and corpus alike; 0
+            for none.
+        memory_tokens: How many tokens' activations may be held at a time, on each device. A batch
+            with more is computed with cached gradients: the same result in bounded memory, for
+            about a third more time.
+        keep_checkpoints: How many of the last checkpoints stay in ``OUT.run/checkpoints`` when
+            training is complete, for ``modernpubmed average``.
     """
 
-    batch_size: int
     steps: int
     seed: int
     precision: Precision
     checkpoint_every: int
     evaluate_every: int
     dev_pairs: int
+    memory_tokens: int = 32_768
+    keep_checkpoints: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A whole recipe; the TOML file has ``name``, ``base`` and one table for each of the rest.
+    """A whole recipe; the TOML file has one table for each of the attributes that are not text.
 
     Attributes:
         name: The model's name.
         license: The model's licence, as the hub writes it (``apache-2.0``).
         base: A hub name or a local folder, of a sentence-transformers or a bare encoder model.
-        tokens: Lengths.
+        max_tokens: What the finished model is configured to read.
+        sources: What it learns from; ``[[sources]]`` in the file.
         loss: InfoNCE.
         optimizer: AdamW.
-        run: Steps and batches.
+        run: Steps.
+        masks: False negatives.
     """
 
     name: str
     license: str
     base: str
-    tokens: Tokens
+    max_tokens: int
+    sources: tuple[Source, ...]
     loss: Loss
     optimizer: Optimizer
     run: Run
+    masks: Masks = Masks()
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as nested dictionaries, for the manifest."""
@@ -144,8 +196,11 @@ def _build(cls: type[T], values: Mapping[str, Any], path: Path, prefix: str) -> 
                 remedy=f"the keys here are {', '.join(known)}",
             )
     built: dict[str, Any] = {}
+    optional = {field.name for field in fields(cls) if field.default is not MISSING}  # type: ignore[arg-type]
     for key in known:
         if key not in values:
+            if key in optional:
+                continue
             raise ModernPubMedError(
                 "missing key", file=path, record=f"{prefix}{key}", remedy="add it"
             )
@@ -160,6 +215,16 @@ def _value(kind: Any, value: Any, path: Path, key: str) -> Any:
                 "must be a table", file=path, record=key, remedy=f"write it as [{key}]"
             )
         return _build(kind, value, path, prefix=f"{key}.")
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)[0]
+        if not isinstance(value, list):
+            written = f"[[{key}]]" if hasattr(inner, "__dataclass_fields__") else f"{key} = […]"
+            raise ModernPubMedError(
+                "must be a list", file=path, record=key, remedy=f"write it as {written}"
+            )
+        return tuple(
+            _value(inner, item, path, f"{key}[{place}]") for place, item in enumerate(value)
+        )
     if choices := get_args(kind):
         if value not in choices:
             raise ModernPubMedError(
@@ -183,35 +248,47 @@ def _value(kind: Any, value: Any, path: Path, key: str) -> Any:
 
 
 def _check_ranges(recipe: Recipe, path: Path) -> None:
+    def refuse(key: str, cause: str, remedy: str = "correct it") -> None:
+        raise ModernPubMedError(cause, file=path, record=key, remedy=remedy)
+
     at_least: dict[str, tuple[float, float]] = {
-        "tokens.train": (recipe.tokens.train, 8),
-        "tokens.serve": (recipe.tokens.serve, 8),
+        "max_tokens": (recipe.max_tokens, 8),
+        "loss.distillation": (recipe.loss.distillation, 0),
+        "masks.mesh_overlap": (recipe.masks.mesh_overlap, 0),
         "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
         "optimizer.warmup_steps": (recipe.optimizer.warmup_steps, 0),
-        "run.batch_size": (recipe.run.batch_size, 2),
         "run.steps": (recipe.run.steps, 1),
         "run.seed": (recipe.run.seed, 0),
         "run.checkpoint_every": (recipe.run.checkpoint_every, 1),
         "run.evaluate_every": (recipe.run.evaluate_every, 1),
         "run.dev_pairs": (recipe.run.dev_pairs, 0),
+        "run.memory_tokens": (recipe.run.memory_tokens, 256),
+        "run.keep_checkpoints": (recipe.run.keep_checkpoints, 0),
     }
-    for key, (value, least) in at_least.items():
-        if not value >= least:
-            raise ModernPubMedError(
-                f"is {value:g}, must be at least {least:g}",
-                file=path,
-                record=key,
-                remedy="correct it",
-            )
     above_zero: dict[str, float] = {
         "loss.temperature": recipe.loss.temperature,
         "optimizer.learning_rate": recipe.optimizer.learning_rate,
     }
+    for place, cut in enumerate(recipe.loss.matryoshka):
+        at_least[f"loss.matryoshka[{place}]"] = (cut, 2)
+    for place, source in enumerate(recipe.sources):
+        key = f"sources[{place}]"
+        at_least[f"{key}.anchor_tokens"] = (source.anchor_tokens, 8)
+        at_least[f"{key}.positive_tokens"] = (source.positive_tokens, 8)
+        at_least[f"{key}.negatives"] = (source.negatives, 0)
+        above_zero[f"{key}.weight"] = source.weight
+        if bool(source.batch_size) == bool(source.batch_tokens):
+            refuse(key, "needs either batch_size or batch_tokens", "give one of the two")
+        if source.batch_size:
+            at_least[f"{key}.batch_size"] = (source.batch_size, 2)
+        else:
+            at_least[f"{key}.batch_tokens"] = (source.batch_tokens, 64)
+    names = [source.name for source in recipe.sources]
+    if not names or len(set(names)) < len(names):
+        refuse("sources", "there must be one or more, of different names", "write [[sources]]")
+    for key, (value, least) in at_least.items():
+        if not value >= least:
+            refuse(key, f"is {value:g}, must be at least {least:g}")
     for key, value in above_zero.items():
         if not 0 < value < float("inf"):
-            raise ModernPubMedError(
-                f"is {value:g}, must be a number above 0",
-                file=path,
-                record=key,
-                remedy="correct it",
-            )
+            refuse(key, f"is {value:g}, must be a number above 0")

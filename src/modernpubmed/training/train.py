@@ -1,46 +1,49 @@
-"""Training: a recipe and a file of pairs in, a sentence-transformers folder out.
+"""Training: a recipe and pairs in, a sentence-transformers folder out.
 
-The loop is sentence-transformers' own trainer (AdamW, schedule, mixed precision, multi-GPU by
-``torchrun`` or ``accelerate``); ours is the loss (``infonce``), the strictness of the recipe, and
-that a run can be stopped and goes on with the same command. The working state of a run lies
-beside its output, in ``OUT.run/``: ``checkpoints/``, ``state.json`` (what the run is a run of) and
-``log.jsonl`` (one line a report). The model folder itself appears only when training is complete.
+The loop is sentence-transformers' own trainer; ours are the batches, the loss and exact resuming
+(see ``trainer``). The working state of a run lies beside its output, in ``OUT.run/`` (see
+``runs``). The model folder itself appears only when training is complete.
 """
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
-import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import datasets
 import torch
 import transformers
-from datasets import Dataset
-from sentence_transformers import (
-    SentenceTransformer,
-    SentenceTransformerTrainer,
-    SentenceTransformerTrainingArguments,
-)
-from sentence_transformers.base.sampler import BatchSamplers
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from tokenizers import Tokenizer
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, replacing, sha256
+from modernpubmed.training.assemble import Layout
+from modernpubmed.training.batches import Source as Stock
+from modernpubmed.training.batches import epochs, plan
 from modernpubmed.training.data import read_columns, split_file
-from modernpubmed.training.infonce import InfoNCELoss
-from modernpubmed.training.recipe import Recipe
+from modernpubmed.training.infonce import Objective
+from modernpubmed.training.recipe import Recipe, Source
+from modernpubmed.training.runs import (
+    CHECKPOINTS,
+    LOG,
+    TOKENS,
+    keep_last,
+    open_run,
+    read_log,
+    step_of,
+)
+from modernpubmed.training.step import Judges
+from modernpubmed.training.tokens import Form, Tokens, forget, tokenise
+from modernpubmed.training.trainer import Material, Trainer, arguments, stopping_on_interrupt
 
-#: The files that every complete checkpoint holds; the last is the one the trainer writes last.
-CHECKPOINT_FILES = ("optimizer.pt", "scheduler.pt", "trainer_state.json")
+#: Padded tokens a chunk: on a CPU what its caches hold, on a GPU what keeps it busy.
+CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
 
 
 class TrainingStoppedError(Exception):
@@ -51,19 +54,14 @@ class TrainingStoppedError(Exception):
         super().__init__(f"stopped and saved at step {step}; the same command goes on from there")
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    train: Dataset
-    dev: tuple[list[str], list[str]]
-    inputs: dict[str, str]
-
-
 def train(
     recipe: Recipe,
     pairs: Path,
     out: Path,
     *,
     base: str | None = None,
+    cache: Path | None = None,
+    report_to: Sequence[str] = (),
     report: Callable[[dict[str, Any]], None] | None = None,
 ) -> Manifest:
     """Fine-tunes the recipe's base model on pairs with InfoNCE.
@@ -71,58 +69,154 @@ def train(
     Args:
         recipe: What to do.
         pairs: A folder with ``train.parquet`` and, if the recipe evaluates, ``dev.parquet``; or a
-            Parquet file of training pairs.
+            Parquet file of training pairs. If the recipe has several sources, a folder with such
+            a folder for each, by its name.
         out: The model folder to make. ``OUT.run`` beside it holds the state of the run.
         base: A local folder or hub name to use in place of the recipe's base.
-        report: Called with each log record (step, loss, learning rate, dev metrics …).
+        cache: A folder for tokenised pairs that several runs share; without one they lie in
+            ``OUT.run`` and are deleted when training is complete.
+        report_to: Where else to log: ``tensorboard``, ``wandb``, ``trackio`` …, whatever
+            transformers' trainer knows and is installed.
+        report: Called with a record now and then: first what the run is (``epochs`` and
+            ``pairs`` by source), then means over some steps, and dev metrics.
 
     Returns:
         The manifest written into the model folder.
 
     Raises:
-        ModernPubMedError: The pairs or the base cannot be read; there are fewer pairs than one
-            batch needs; ``out`` exists; ``OUT.run`` belongs to another recipe or other pairs.
+        ModernPubMedError: The pairs or a model cannot be read; there are fewer pairs than one
+            batch needs; ``out`` exists; ``OUT.run`` belongs to another recipe, other pairs or
+            another base (names what differs); the loss is not finite (names the batch's pairs).
         TrainingStoppedError: Ctrl-C was pressed; nothing is lost.
     """
     if out.exists():
         raise ModernPubMedError("exists already", file=out, remedy="choose another --out")
-    data = _read(recipe, pairs)
+    files = [_folder(pairs, source, recipe) for source in recipe.sources]
+    train_files = [split_file(path, "train") for path in files]
+    checksums = [sha256(path) for path in train_files]
+    inputs = _inputs(recipe, checksums)
+    dev: tuple[list[str], list[str]] = ([], [])
+    if recipe.run.dev_pairs and files[0].is_dir():
+        dev_file = split_file(files[0], "dev")
+        dev = read_columns(dev_file, recipe.run.dev_pairs)
+        inputs["dev_pairs"] = sha256(dev_file)
     # One tidy line a report is ours; the libraries' own bars and remarks would bury it.
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     model = load_base(base or recipe.base)
-    inputs = {**data.inputs, **_base_checksum(base or recipe.base)}
+    inputs |= _base_checksum(base or recipe.base)
     run = out.with_name(f"{out.name}.run")
-    checkpoint = _open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
-    model.max_seq_length = recipe.tokens.train
-    trainer = _trainer(recipe, model, data, run, report)
-    with _stopping_on_interrupt(trainer):
+    gpu_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    settings = recipe.run
+    with _nothing_left_behind(run):
+        args = arguments(
+            run,
+            steps=settings.steps,
+            learning_rate=recipe.optimizer.learning_rate,
+            weight_decay=recipe.optimizer.weight_decay,
+            warmup_steps=recipe.optimizer.warmup_steps,
+            schedule=recipe.optimizer.schedule,
+            bf16=settings.precision == "bf16" or (settings.precision == "auto" and gpu_bf16),
+            seed=settings.seed,
+            checkpoint_every=settings.checkpoint_every,
+            keep=settings.keep_checkpoints,
+            evaluate_every=settings.evaluate_every if dev[0] else None,
+            report_to=report_to,
+        )
+        forms = [_form(source, model, base or recipe.base) for source in recipe.sources]
+        # The first process makes what the others then read.
+        with args.main_process_first(local=False):
+            stores = [
+                tokenise(
+                    path,
+                    checksum,
+                    form,
+                    run / TOKENS if cache is None else cache,
+                    workers=os.cpu_count() or 1,
+                )
+                for path, checksum, form in zip(train_files, checksums, forms, strict=True)
+            ]
+        stock = [
+            _stock(source, store) for source, store in zip(recipe.sources, stores, strict=True)
+        ]
+        batches = plan(stock, seed=settings.seed, world=args.world_size)
+        with args.main_process_first(local=False):
+            checkpoint = open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
+    if report is not None and args.process_index == 0:
+        report(
+            {
+                "step": 0 if checkpoint is None else step_of(checkpoint),
+                "steps": settings.steps,
+                "epochs": epochs(batches, settings.steps),
+                "pairs": {
+                    source.name: dict(store.counts)
+                    for source, store in zip(recipe.sources, stores, strict=True)
+                },
+            }
+        )
+
+    def manifest(step: int) -> Manifest:
+        return Manifest(
+            kind="model",
+            inputs=inputs,
+            settings={
+                "base_model": recipe.base,
+                "license": recipe.license,
+                "recipe": recipe.as_dict(),
+                "devices": args.world_size,
+            },
+            counts={
+                "train_pairs": sum(len(store) for store in stores),
+                "dev_pairs": len(dev[0]),
+                "steps": step,
+                "pairs_seen": sum(record.get("pairs", 0) for record in read_log(run / LOG)),
+                "anchors_cut": sum(store.counts["anchors_cut"] for store in stores),
+                "positives_cut": sum(store.counts["positives_cut"] for store in stores),
+            },
+            seed=settings.seed,
+        )
+
+    trainer = Trainer(
+        model,
+        args,
+        Material(
+            plan=batches,
+            names=tuple(source.name for source in recipe.sources),
+            files=tuple(train_files),
+            tokens=tuple(stores),
+            layouts=tuple(_layout(source, recipe, model) for source in recipe.sources),
+            objective=Objective(
+                recipe.loss.temperature,
+                recipe.loss.symmetric,
+                recipe.loss.matryoshka,
+                recipe.loss.distillation,
+            ),
+            judges=_judges(recipe, base or recipe.base, model),
+            memory_tokens=settings.memory_tokens,
+        ),
+        run,
+        start=0 if checkpoint is None else step_of(checkpoint),
+        manifest=manifest,
+        evaluator=_dev_evaluator(*dev) if dev[0] else None,
+        report=report,
+    )
+    with stopping_on_interrupt(trainer):
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     step = trainer.state.global_step
-    if step < recipe.run.steps:
+    if step < settings.steps:
         raise TrainingStoppedError(step)
-    model.max_seq_length = recipe.tokens.serve
-    manifest = Manifest(
-        kind="model",
-        inputs=inputs,
-        settings={
-            "base_model": recipe.base,
-            "license": recipe.license,
-            "recipe": recipe.as_dict(),
-        },
-        counts={
-            "train_pairs": len(data.train),
-            "dev_pairs": len(data.dev[0]),
-            "pairs_seen": step * trainer.args.train_batch_size * trainer.args.world_size,
-        },
-        seed=recipe.run.seed,
-    )
+    model.max_seq_length = recipe.max_tokens
+    final = manifest(step)
     if trainer.is_world_process_zero():
         with replacing(out) as temporary:
             save_model(model, temporary)
-            manifest.write(temporary)
-        shutil.rmtree(run / "checkpoints")
-    return manifest
+            final.write(temporary)
+        forget(run / TOKENS)
+        keep_last(run / CHECKPOINTS, settings.keep_checkpoints)
+        if not settings.keep_checkpoints:
+            shutil.rmtree(run / CHECKPOINTS)
+    trainer.accelerator.wait_for_everyone()
+    return final
 
 
 def load_base(name: str) -> SentenceTransformer:
@@ -147,99 +241,9 @@ def save_model(model: SentenceTransformer, folder: Path) -> None:
     model.save_pretrained(str(folder), create_model_card=False, safe_serialization=True)
 
 
-def _read(recipe: Recipe, pairs: Path) -> _Data:
-    train_file = split_file(pairs, "train")
-    anchors, positives = read_columns(train_file)
-    if len(anchors) < recipe.run.batch_size:
-        raise ModernPubMedError(
-            f"{len(anchors)} pairs are fewer than one batch of {recipe.run.batch_size}",
-            file=train_file,
-            remedy="give more pairs, or a smaller run.batch_size in the recipe",
-        )
-    inputs = {"train_pairs": sha256(train_file)}
-    dev: tuple[list[str], list[str]] = ([], [])
-    if recipe.run.dev_pairs and pairs.is_dir():
-        dev_file = split_file(pairs, "dev")
-        dev = read_columns(dev_file, recipe.run.dev_pairs)
-        inputs["dev_pairs"] = sha256(dev_file)
-    return _Data(Dataset.from_dict({"anchor": anchors, "positive": positives}), dev, inputs)
-
-
 def _base_checksum(base: str) -> dict[str, str]:
     weights = Path(base) / "model.safetensors"
     return {"base_weights": sha256(weights)} if weights.is_file() else {}
-
-
-def _open_run(run: Path, state: dict[str, Any]) -> Path | None:
-    """Starts a run's folder, or checks that it is the same run; its last whole checkpoint."""
-    state_file = run / "state.json"
-    if state_file.exists():
-        if json.loads(state_file.read_text()) != state:
-            raise ModernPubMedError(
-                "holds a run of another recipe, other pairs or another base",
-                file=run,
-                remedy="choose another --out, or delete that folder",
-            )
-    else:
-        run.mkdir(parents=True, exist_ok=True)
-        with replacing(state_file) as temporary:
-            temporary.write_text(json.dumps(state, indent=2) + "\n")
-    return last_checkpoint(run / "checkpoints")
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest complete checkpoint; one that a kill cut short is passed over."""
-    complete = [
-        path
-        for path in folder.glob("checkpoint-*")
-        if all((path / name).is_file() for name in CHECKPOINT_FILES)
-    ]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def _trainer(
-    recipe: Recipe,
-    model: SentenceTransformer,
-    data: _Data,
-    run: Path,
-    report: Callable[[dict[str, Any]], None] | None,
-) -> SentenceTransformerTrainer:
-    run_settings = recipe.run
-    evaluator = _dev_evaluator(*data.dev) if data.dev[0] else None
-    gpu_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(run / "checkpoints"),
-        max_steps=run_settings.steps,
-        per_device_train_batch_size=run_settings.batch_size,
-        learning_rate=recipe.optimizer.learning_rate,
-        weight_decay=recipe.optimizer.weight_decay,
-        warmup_steps=recipe.optimizer.warmup_steps,
-        lr_scheduler_type=recipe.optimizer.schedule,
-        optim="adamw_torch",
-        bf16=run_settings.precision == "bf16" or (run_settings.precision == "auto" and gpu_bf16),
-        seed=run_settings.seed,
-        # Equal texts in one batch would be negatives of themselves.
-        batch_sampler=BatchSamplers.NO_DUPLICATES,
-        save_steps=run_settings.checkpoint_every,
-        save_total_limit=2,
-        eval_strategy="no" if evaluator is None else "steps",
-        eval_steps=run_settings.evaluate_every,
-        logging_steps=min(10, run_settings.steps),
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        report_to="none",
-    )
-    loss = InfoNCELoss(model, temperature=recipe.loss.temperature, symmetric=recipe.loss.symmetric)
-    trainer = _Trainer(
-        model=model,
-        args=arguments,
-        train_dataset=data.train,
-        loss=loss,
-        evaluator=evaluator,
-        callbacks=[_Log(run / "log.jsonl", report)],
-    )
-    trainer.remove_callback(transformers.PrinterCallback)
-    return trainer
 
 
 def _dev_evaluator(anchors: list[str], positives: list[str]) -> InformationRetrievalEvaluator:
@@ -258,70 +262,128 @@ def _dev_evaluator(anchors: list[str], positives: list[str]) -> InformationRetri
     )
 
 
-class _Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
-    """Their trainer without their model card, which would search the data for examples to show."""
-
-    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Ours is written from results."""
-
-
-class _Log(TrainerCallback):  # type: ignore[misc]
-    """Each log record to ``log.jsonl`` and to the caller."""
-
-    def __init__(self, path: Path, report: Callable[[dict[str, Any]], None] | None) -> None:
-        self.path = path
-        self.report = report
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,  # noqa: ARG002
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> None:
-        record = {"step": state.global_step, "steps": args.max_steps, **(logs or {})}
-        if not state.is_world_process_zero:
-            return
-        with self.path.open("a") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.report is not None:
-            self.report(record)
+def _folder(pairs: Path, source: Source, recipe: Recipe) -> Path:
+    if len(recipe.sources) == 1 and not (pairs / source.name).is_dir():
+        return pairs
+    if not (pairs / source.name).is_dir():
+        raise ModernPubMedError(
+            f"the recipe's source {source.name!r} has no folder here",
+            file=pairs,
+            record=source.name,
+            remedy=f"make it: modernpubmed pairs … --kind KIND --out {pairs / source.name}",
+        )
+    return pairs / source.name
 
 
-class _Stop(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the step under way, with a checkpoint, once ``asked`` is set."""
-
-    asked = False
-
-    def on_step_end(
-        self,
-        args: TrainingArguments,  # noqa: ARG002
-        state: TrainerState,  # noqa: ARG002
-        control: TrainerControl,
-        **kwargs: Any,  # noqa: ARG002
-    ) -> TrainerControl:
-        if self.asked:
-            control.should_save = True
-            control.should_training_stop = True
-        return control
+def _inputs(recipe: Recipe, checksums: Sequence[str]) -> dict[str, str]:
+    if len(checksums) == 1:
+        return {"train_pairs": checksums[0]}
+    return {
+        f"train_pairs/{source.name}": checksum
+        for source, checksum in zip(recipe.sources, checksums, strict=True)
+    }
 
 
 @contextmanager
-def _stopping_on_interrupt(trainer: SentenceTransformerTrainer) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) saves and stops after the step; a second one stops at once."""
-    stop = _Stop()
-    trainer.add_callback(stop)
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            signal.default_int_handler(signum, frame)
-        stop.asked = True
-        sys.stderr.write("\nstopping after this step; Ctrl-C again to stop at once\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+def _nothing_left_behind(run: Path) -> Iterator[None]:
+    """A run that could not start leaves no folder."""
+    new = not run.exists()
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except BaseException:
+        if new:
+            shutil.rmtree(run, ignore_errors=True)
+        raise
+
+
+def _form(source: Source, model: SentenceTransformer, base: str) -> Form:
+    text = tokenizer_of(model, base)
+    config = getattr(model[0], "auto_model", model).config
+    positions = getattr(config, "max_position_embeddings", None)
+    longest = max(source.anchor_tokens, source.positive_tokens)
+    if positions is not None and longest > positions:
+        raise ModernPubMedError(
+            f"reads at most {positions} tokens, and the recipe's source {source.name!r} asks for "
+            f"{longest}",
+            file=base,
+            remedy=f"set its tokens to {positions} or less",
+        )
+    return Form(
+        tokenizer=text,
+        anchor_tokens=source.anchor_tokens,
+        positive_tokens=source.positive_tokens,
+        # What the finished model will be asked with, it is trained with.
+        anchor_prompt=model.prompts.get("query") or "",
+        positive_prompt=model.prompts.get("document") or "",
+        negatives=source.negatives,
+        contrast=source.contrast,
+    )
+
+
+def tokenizer_of(model: SentenceTransformer, name: str) -> str:
+    """The model's tokenizer as JSON, whatever it was last used for.
+
+    Raises:
+        ModernPubMedError: It has none of the fast ones, or one that is not this model's: with more
+            tokens than the model has embeddings.
+    """
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise ModernPubMedError(
+            "has no fast tokenizer (tokenizer.json)",
+            file=name,
+            remedy="convert it: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
+        )
+    tokenizer = Tokenizer.from_str(backend.to_str())
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    rows = model[0].auto_model.get_input_embeddings().num_embeddings
+    last = max(tokenizer.get_vocab().values())
+    if last >= rows:
+        raise ModernPubMedError(
+            f"its tokenizer has ids up to {last}, its weights embeddings for {rows} tokens",
+            file=name,
+            remedy="give the tokenizer that the model was trained with",
+        )
+    return str(tokenizer.to_str())
+
+
+def _stock(source: Source, store: Tokens) -> Stock:
+    return Stock(
+        name=source.name,
+        weight=source.weight,
+        lengths=store.lengths,
+        keys=store.keys,
+        batch_size=source.batch_size or None,
+        batch_tokens=source.batch_tokens or None,
+    )
+
+
+def _layout(source: Source, recipe: Recipe, model: SentenceTransformer) -> Layout:
+    device = "cpu" if model.device.type == "cpu" else "cuda"
+    return Layout(
+        pad=model.tokenizer.pad_token_id or 0,
+        chunk_tokens=min(CHUNK_TOKENS[device], recipe.run.memory_tokens),
+        negatives=source.negatives,
+        contrast=source.contrast,
+        mesh_overlap=recipe.masks.mesh_overlap,
+    )
+
+
+def _judges(recipe: Recipe, base: str, model: SentenceTransformer) -> Judges:
+    def judge(name: str) -> SentenceTransformer:
+        loaded = load_base(name)
+        # It is handed the same token ids.
+        if tokenizer_of(loaded, name) != tokenizer_of(model, base):
+            raise ModernPubMedError(
+                "its tokenizer is another than the base's",
+                file=name,
+                remedy="choose a teacher and a guide that share the base's tokenizer",
+            )
+        return loaded.to(model.device).eval().requires_grad_(requires_grad=False)
+
+    return Judges(
+        teacher=judge(recipe.loss.teacher or base) if recipe.loss.distillation else None,
+        guide=judge(recipe.masks.guide) if recipe.masks.guide else None,
+        guide_margin=recipe.masks.guide_margin,
+    )

@@ -1,0 +1,222 @@
+"""The kinds of pairs, and those that are made of an article other than title → abstract.
+
+Each turns one article (or title–abstract pair) that ``select`` has let through into one pair, or
+says why it cannot:
+
+- ``sentence-abstract``: a sentence of the abstract → the rest of it, the inverse cloze task of Lee
+  et al. 2019 (https://arxiv.org/abs/1906.00300). The sentence is chosen by hash among those that
+  say something by themselves, so the same article always gives the same pair. Where they left the
+  sentence in its text one time in ten, it is always taken out here: title → abstract pairs already
+  teach what shared words teach.
+- ``title-conclusion``: the title → the authors' conclusion, of abstracts that mark one, by NLM's
+  ``CONCLUSIONS`` category, a heading of their own, or one inside the running text.
+- ``question-conclusion``: only those of them whose title asks. Of 61,546 real pairs 9,619 mark a
+  conclusion and 154 of those ask: enough in all of PubMed, too few in a small corpus.
+- ``mesh-abstract``: the article's MeSH headings, major topics first, without qualifiers and
+  without check tags ("Humans") → title and abstract.
+
+Pairs made elsewhere have no sections and mark no major topics: their conclusion must stand in the
+running text, and their headings keep the order they have.
+
+Given up: choosing the sentence by what it says. "These differences were significant" is a poor
+question, and one in about ten is like that.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from modernpubmed.folding import fingerprint, folded
+from modernpubmed.pairs.deduplicate import Seen
+from modernpubmed.pairs.select import Tally, clean_abstract
+from modernpubmed.pairs.sentences import sentences, split_heading
+from modernpubmed.records import Article, Pair
+from modernpubmed.related import CHECK_TAGS
+
+#: Kinds made of articles or title–abstract pairs.
+ARTICLE_KINDS = (
+    "title-abstract",
+    "sentence-abstract",
+    "title-conclusion",
+    "question-conclusion",
+    "mesh-abstract",
+)
+#: Kinds made of terminologies (see ``modernpubmed.pairs.terminology``).
+TERMINOLOGY_KINDS = ("synonym-name", "name-definition")
+#: All of them; a folder of pairs holds one.
+KINDS = ARTICLE_KINDS + TERMINOLOGY_KINDS
+
+#: Fewest words in a sentence that is asked with.
+MIN_SENTENCE_WORDS = 8
+#: Shortest conclusion kept, in characters.
+MIN_CONCLUSION = 60
+#: Fewest MeSH headings, check tags left out.
+MIN_HEADINGS = 2
+
+_CONCLUSION = re.compile(r"\b(?:conclusions?|interpretation)\b", re.IGNORECASE)
+# "RESULTS AND CONCLUSIONS" holds more than a conclusion.
+_MORE = re.compile(r"\b(?:results?|findings?|discussion|methods?)\b", re.IGNORECASE)
+# What authors and publishers put into every abstract: of no one article.
+_BOILERPLATE = re.compile(
+    r"\bNCT ?\d{6,}|\bISRCTN|\bPROSPERO\b|\bCRD ?\d{6,}|https?://|\bwww\.|\ball rights reserved\b"
+    r"|©|\bcopyright\b|\barticle was migrated\b|\bmarked as recommended\b"
+    r"|\bregistered (?:at|with)\b|\blevel of evidence\b"
+    r"|\bsupplementary (?:material|information|data)\b|\bthis article\b"
+    r"|\bimplications? (?:of|for) .{0,60}\bdiscussed\b",
+    re.IGNORECASE,
+)
+
+
+def derive(
+    records: Iterable[tuple[Article | Pair, Pair]],
+    kind: str,
+    tally: Tally,
+    *,
+    min_abstract: int,
+) -> Iterator[tuple[Pair, str]]:
+    """The pairs of one of ``ARTICLE_KINDS``, without repetitions, each with its article's title.
+
+    A record gives one pair at most. The first record with a PMID, title or abstract wins among
+    those that a pair can be made of, and so does the first with a text of the pair made of it.
+
+    Args:
+        records: Each record with the title–abstract pair that was selected of it.
+        kind: What to make.
+        tally: ``dropped`` is counted as the result is consumed: why no pair of this kind could be
+            made, or what it repeats (as in ``deduplicate``).
+        min_abstract: Shortest rest of an abstract, in characters.
+    """
+    articles, made = Seen(), Seen()
+    for record, pair in records:
+        other = _made(record, pair, kind, min_abstract)
+        if isinstance(other, str):
+            tally.dropped[other] += 1
+            continue
+        reason = articles.repeats(pair)
+        if reason is None and other is not pair:
+            reason = made.repeats(other)
+        if reason is None:
+            yield other, pair.anchor
+        else:
+            tally.dropped[reason] += 1
+
+
+def sentence_abstract(pair: Pair, *, min_abstract: int) -> Pair | str:
+    """A sentence of the abstract → the rest of it; or why there is none.
+
+    Args:
+        pair: A title–abstract pair.
+        min_abstract: Shortest rest, in characters.
+    """
+    parts = sentences(pair.positive)
+    length = sum(map(len, parts)) + len(parts) - 1
+    key = folded(pair.anchor) if pair.pmid is None else str(pair.pmid)
+    candidates = []
+    for place, part in enumerate(parts):
+        _, sentence = split_heading(part)
+        if (
+            len(sentence.split()) >= MIN_SENTENCE_WORDS
+            and length - len(part) - 1 >= min_abstract
+            and sum(map(str.isalpha, sentence)) * 2 > len(sentence)
+        ):
+            # By hash of the sentence, not of its place: another sentence more or less seldom
+            # changes the choice.
+            candidates.append((fingerprint(f"{key}\n{sentence}"), place, sentence))
+    for _, chosen, sentence in sorted(candidates):
+        if not _BOILERPLATE.search(parts[chosen]):
+            rest = " ".join(part for place, part in enumerate(parts) if place != chosen)
+            return replace(pair, anchor=sentence, positive=rest, kind="sentence-abstract")
+    return "no sentence to take out"
+
+
+def title_conclusion(record: Article | Pair, pair: Pair) -> Pair | str:
+    """The title → the conclusion of the abstract; or why there is none.
+
+    Args:
+        record: The article, or again the pair.
+        pair: The title–abstract pair of it.
+    """
+    text = ""
+    if isinstance(record, Article):
+        marked = [section.text for section in record.sections if section.category == "CONCLUSIONS"]
+        marked = marked or [
+            section.text for section in record.sections if _concludes(section.label)
+        ]
+        text = clean_abstract(" ".join(marked))[0]
+    text = text or _conclusion(pair.positive)
+    if not text:
+        return "no conclusion marked"
+    if len(text) < MIN_CONCLUSION:
+        return "conclusion too short"
+    return replace(pair, positive=text, kind="title-conclusion")
+
+
+def mesh_abstract(record: Article | Pair, pair: Pair) -> Pair | str:
+    """The MeSH headings → title and abstract; or why there are none.
+
+    Args:
+        record: The article, or again the pair.
+        pair: The title–abstract pair of it.
+    """
+    major = {
+        heading.name
+        for heading in (record.mesh if isinstance(record, Article) else ())
+        if heading.major or any(qualifier.major for qualifier in heading.qualifiers)
+    }
+    headings = sorted(
+        (name for name in pair.mesh if name not in CHECK_TAGS), key=lambda name: name not in major
+    )
+    if not pair.mesh:
+        return "no MeSH headings"
+    if len(headings) < MIN_HEADINGS:
+        return "too few MeSH headings"
+    text = f"{pair.anchor} {pair.positive}"
+    return replace(pair, anchor="; ".join(headings), positive=text, kind="mesh-abstract")
+
+
+def asks(title: str) -> bool:
+    """Whether a title is a question.
+
+    >>> asks("Does aspirin help?"), asks('"Is it safe?".'), asks("Why it helps.")
+    (True, True, False)
+    """
+    return title.rstrip(" .\"”’')]").endswith("?")
+
+
+def _made(record: Article | Pair, pair: Pair, kind: str, min_abstract: int) -> Pair | str:
+    match kind:
+        case "sentence-abstract":
+            return sentence_abstract(pair, min_abstract=min_abstract)
+        case "mesh-abstract":
+            return mesh_abstract(record, pair)
+        case "title-conclusion":
+            return title_conclusion(record, pair)
+        case "question-conclusion":
+            if not asks(pair.anchor):
+                return "title is no question"
+            other = title_conclusion(record, pair)
+            return other if isinstance(other, str) else replace(other, kind=kind)
+        case _:
+            return pair
+
+
+def _concludes(heading: str | None) -> bool:
+    return bool(heading and _CONCLUSION.search(heading) and not _MORE.search(heading))
+
+
+def _conclusion(text: str) -> str:
+    """What stands under the last heading that names a conclusion, up to the next heading."""
+    if not _CONCLUSION.search(text):
+        return ""
+    found: list[str] = []
+    inside = False
+    for part in sentences(text):
+        heading, sentence = split_heading(part)
+        if heading is not None:
+            inside = _concludes(heading)
+            found = [] if inside else found
+        if inside and not _BOILERPLATE.search(part):
+            found.append(sentence)
+    return " ".join(filter(None, found))

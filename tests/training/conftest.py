@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from modernpubmed.pairs import write_pairs
+from modernpubmed.records import Pair
+from modernpubmed.training.recipe import Recipe, read_recipe
+
+TOPICS = ("heart", "liver", "kidney", "cough", "asthma", "stroke", "insulin", "cancer")
+FORMS = ("acute", "chronic", "high", "low", "children", "patients")
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """48 pairs to train on, 16 of them to evaluate on."""
+    folder = tmp_path / "pairs"
+    rows = [
+        Pair(
+            f"{form} {topic}",
+            f"a study of {topic} disease with {form} risk" + " after therapy" * (number % 5),
+            pmid=100 + 10 * number + place,
+        )
+        for number, topic in enumerate(TOPICS)
+        for place, form in enumerate(FORMS)
+    ]
+    folder.mkdir()
+    write_pairs(rows, folder / "train.parquet")
+    write_pairs(rows[::3], folder / "dev.parquet")
+    return folder
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """A small one: 12 steps of 8 pairs."""
+    mini = read_recipe(Path(__file__).parents[2] / "recipes" / "mini.toml")
+    run = dataclasses.replace(mini.run, steps=12, checkpoint_every=4, evaluate_every=6, dev_pairs=16)
+    source = dataclasses.replace(
+        mini.sources[0], anchor_tokens=12, positive_tokens=24, batch_size=8
+    )
+    optimizer = dataclasses.replace(mini.optimizer, learning_rate=3e-3, warmup_steps=2)
+    return dataclasses.replace(mini, run=run, sources=(source,), max_tokens=32, optimizer=optimizer)
+
+
+@pytest.fixture(scope="session")
+def still_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model without dropout, for comparisons of runs that draw other random numbers."""
+    folder = tmp_path_factory.mktemp("still") / "tiny"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
