@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -58,6 +59,10 @@ dev_pairs = 8
 
 TOPICS = ("heart", "liver", "kidney", "cough", "asthma", "stroke", "insulin", "cancer")
 FORMS = ("acute", "chronic", "high", "low", "children", "patients")
+WORDS = (
+    "fever treatment surgery infection therapy disease pressure dose trial study risk outcome "
+    "mortality diabetes glucose failure blood patients children low"
+).split()
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,16 @@ def record(
 
 
 def abstract(topic: str, form: str) -> str:
+    # Mostly its own words, or all abstracts would be near-duplicates of each other.
+    random = Random(f"{topic} {form}")
+    own = " ".join(
+        "The {} of {} was {} after {} and with {}.".format(*random.sample(WORDS, 5))
+        for _ in range(12)
+    )
     return (
         f"We asked what the risk of {topic} disease is in {form} cases, and in which of the "
         f"patients the treatment of {topic} failure can be left out. The {topic} was looked at "
-        f"twice, before and after the therapy, and the outcome was the same for {form} cases."
+        f"twice, before and after the therapy, and the outcome was the same for {form} cases. {own}"
     )
 
 
@@ -193,6 +204,9 @@ def line(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Line:
     step("pairs", "pairs", folder / "articles", "--out", folder / "pairs", "--dev-share", 0.3)
     trained = ("--pairs", folder / "pairs", "--base", tiny_model, "--out", folder / "trained")
     step("train", "train", recipe, *trained)
+    step("plot", "plot", folder / "trained.run", "--out", folder / "run.svg")
+    mined = ("--model", tiny_model, "--out", folder / "mined", "--negatives", 2, "--margin", 1)
+    step("mine", "mine", folder / "pairs", *mined)
     models = (folder / "trained", tiny_model)
     step("average", "average", *models, "--weights", 3, 1, "--out", folder / "averaged")
     step("export", "export", folder / "averaged", "--fp16")
@@ -234,16 +248,53 @@ def test_training_reports_steps_and_writes_a_model(line: Line):
     said = line.said["train"]
     counts = Manifest.read(line.folder / "pairs").counts
     assert said.out == (
-        f"{line.folder / 'trained'}: {counts['train']} train pairs, 8 dev pairs, 80 pairs seen\n"
+        f"{line.folder / 'trained'}: {counts['train']} train pairs, 8 dev pairs, 10 steps, "
+        f"80 pairs seen, 0 anchors cut, {counts['train']} positives cut\n"
     )
     steps = [text for text in said.err.splitlines() if text.startswith("step ")]
     assert any(re.match(r"step 10/10  loss [\d.]+", text) for text in steps)
     assert any(re.match(r"step 5/10  dev nDCG@10 [\d.]+  dev Accuracy@1", text) for text in steps)
-    assert re.match(r"step 10/10  mean loss [\d.]+  ", steps[-1])
+    shown = r"loss [\d.]+  lr \S+  gradient [\d.]+  accuracy [\d.]+  masked \d+  padding [\d.]+%"
+    assert any(re.match(rf"step 10/10  {shown}  tokens/s [\d,]+  \d+ s$", text) for text in steps)
+    first = said.err.splitlines()[0]
+    epochs = 10 / (counts["train"] // 8)
+    assert first.startswith(f"title-abstract: {counts['train']} pairs, {epochs:.2f} epochs in 10 ")
     assert all(re.search(r"  [\d,]+ s$", text) for text in steps)
     manifest = Manifest.read(line.folder / "trained")
     assert manifest.settings["recipe"]["run"]["steps"] == 10
     assert Encoder.load(line.folder / "trained").encode(["fever"]).shape == (1, 32)
+
+
+def test_a_run_is_drawn(line: Line):
+    assert line.said["plot"].out == f"{line.folder / 'run.svg'}\n"
+    assert (line.folder / "run.svg").read_text().lstrip().startswith("<?xml")
+
+
+def test_negatives_are_mined_and_trained_on(line: Line, tiny_model: Path, tmp_path: Path):
+    counts = Manifest.read(line.folder / "mined").counts
+    assert line.said["mine"].out.startswith(f"{line.folder / 'mined'}: {counts['pairs']} pairs, ")
+    assert counts["negatives"] > 0
+    recipe = tmp_path / "mined.toml"
+    recipe.write_text(RECIPE.replace("batch_size = 8", "batch_size = 8\nnegatives = 2"))
+    options = ("--base", tiny_model, "--out", tmp_path / "trained")
+    said = answered("train", recipe, "--pairs", line.folder / "mined", *options)
+    assert said.status == 0, said.err
+
+
+def test_a_terminology_gives_pairs_of_its_kind(tmp_path: Path):
+    terms = tmp_path / "terms.jsonl"
+    lines = [
+        {"id": f"T:{n}", "name": f"{form} {topic}", "synonyms": [f"{topic} trouble that is {form}"]}
+        for n, (topic, form) in enumerate((topic, form) for topic in TOPICS for form in FORMS)
+    ]
+    terms.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    said = answered("pairs", terms, "--kind", "synonym-name", "--out", tmp_path / "pairs")
+    assert said.status == 0, said.err
+    counts = Manifest.read(tmp_path / "pairs").counts
+    assert counts["train"] + counts["dev"] == 48
+    refused = answered("pairs", terms, "--kind", "magic", "--out", tmp_path / "other")
+    assert refused.status == 2
+    assert "there is no kind of pairs 'magic'" in refused.err
 
 
 def test_an_average_is_exported_and_needs_no_torch(line: Line):

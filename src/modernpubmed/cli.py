@@ -74,8 +74,13 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("files", type=Path, nargs="+", help="pubmed*.xml[.gz], any order")
     _out(add, "folder for articles.parquet")
 
-    add = verb("pairs", _pairs, "select title–abstract pairs, split for training")
-    add.add_argument("inputs", type=Path, nargs="+", help="folders of articles, or pairs (.jsonl)")
+    add = verb("pairs", _pairs, "make pairs of articles or terminologies, split for training")
+    add.add_argument(
+        "inputs", type=Path, nargs="+", help="folders of articles, pairs (.jsonl), terminologies"
+    )
+    add.add_argument(
+        "--kind", default="title-abstract", help="of pairs, see docs; default %(default)s"
+    )
     _out(add, "folder for train.parquet and dev.parquet")
     add.add_argument("--dev-share", type=float, default=0.02, help="default %(default)s")
 
@@ -96,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--depth", type=int, default=50, help="candidates looked at, of each search")
     add.add_argument("--margin", type=float, default=0.95, help="of the positive's score, at most")
     add.add_argument(
-        "--mesh-overlap", type=float, default=0.5, help="articles this alike are no negatives"
+        "--mesh-overlap", type=float, default=0.4, help="articles this alike are no negatives"
     )
     _model(add)
 
@@ -190,6 +195,7 @@ def _pairs(options: argparse.Namespace) -> None:
     manifest = build_pairs(
         options.inputs,
         options.out,
+        kind=options.kind,
         dev_share=options.dev_share,
         progress=lambda read: _report("records read", read, 0),
     )

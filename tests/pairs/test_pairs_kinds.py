@@ -115,6 +115,11 @@ def test_a_sentence_and_the_rest_of_its_abstract():
     assert made.positive == " ".join(rest[:place] + rest[place + 1 :])
 
 
+def test_the_number_of_an_item_is_no_part_of_its_sentence():
+    made = sentence_abstract(Pair("T", f"1. {AIM} 2. {METHOD}", 1), min_abstract=50)
+    assert (made.anchor, made.positive) in ((AIM, f"2. {METHOD}"), (METHOD, f"1. {AIM}"))
+
+
 def test_which_sentence_is_a_matter_of_the_article_alone():
     chosen = {n: sentence_abstract(Pair("T", TEXT, n), min_abstract=100).anchor for n in range(200)}
     counts = [list(chosen.values()).count(sentence) for sentence in (AIM, METHOD, RESULT, END)]

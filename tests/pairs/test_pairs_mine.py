@@ -79,7 +79,7 @@ WORDS = [a + b + c for a in SYLLABLES[:8] for b in SYLLABLES[8:14] for c in SYLL
 
 def some_pairs(count, seed=0):
     """Unrelated pairs of invented words; an abstract holds the words of its title."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     pairs = []
     for number in range(count):
         title = draw.sample(WORDS, 6)
@@ -190,7 +190,7 @@ def tangled(seed):
 
 def tangled_pairs(seed):
     """Pairs related to each other in every way the rules know, by chance."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     pairs = some_pairs(60, seed)
     headings = ["Humans", "Male", "Gout", "Colchicine", "Uric Acid", "Knee", "Diet"]
     for place, pair in enumerate(pairs):
@@ -272,7 +272,7 @@ def test_the_same_as_sentence_transformers_where_both_do_the_same(tiny_model, tm
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.util import mine_hard_negatives
 
-    draw = random.Random(1)  # noqa: S311
+    draw = random.Random(1)
     words = "fever cough asthma liver kidney heart acute chronic failure surgery cancer".split()
     pairs = [
         Pair(" ".join(draw.sample(words, 3)), f"{' '.join(draw.choices(words, k=9))} {number}")
@@ -531,7 +531,7 @@ def test_a_folder_of_pairs_in_and_one_out(tmp_path):
         "negatives": 4,
         "depth": 50,
         "margin": 0.95,
-        "mesh_overlap": 0.5,
+        "mesh_overlap": 0.4,
     }
     assert (manifest.counts["pairs"], manifest.counts["dev"]) == (12, 3)
     assert said == [

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -12,22 +13,21 @@ from modernpubmed.records import Pair
 from modernpubmed.training.recipe import Recipe, read_recipe
 
 TOPICS = ("heart", "liver", "kidney", "cough", "asthma", "stroke", "insulin", "cancer")
+FILLERS = "study risk therapy disease trial cohort outcome surgery dose blood fever with of".split()
 FORMS = ("acute", "chronic", "high", "low", "children", "patients")
 
 
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
-    """48 pairs to train on, 16 of them to evaluate on."""
+    """48 pairs to train on, 16 of them to evaluate on; no two are near-duplicates."""
     folder = tmp_path / "pairs"
-    rows = [
-        Pair(
-            f"{form} {topic}",
-            f"a study of {topic} disease with {form} risk" + " after therapy" * (number % 5),
-            pmid=100 + 10 * number + place,
-        )
-        for number, topic in enumerate(TOPICS)
-        for place, form in enumerate(FORMS)
-    ]
+    random = Random(1)
+    rows = []
+    for number, topic in enumerate(TOPICS):
+        for place, form in enumerate(FORMS):
+            words = [topic, topic, form, *random.sample(FILLERS, 3 + number % 5)]
+            random.shuffle(words)
+            rows.append(Pair(f"{form} {topic}", " ".join(words), pmid=100 + 10 * number + place))
     folder.mkdir()
     write_pairs(rows, folder / "train.parquet")
     write_pairs(rows[::3], folder / "dev.parquet")
@@ -38,7 +38,9 @@ def pairs(tmp_path: Path) -> Path:
 def recipe() -> Recipe:
     """A small one: 12 steps of 8 pairs."""
     mini = read_recipe(Path(__file__).parents[2] / "recipes" / "mini.toml")
-    run = dataclasses.replace(mini.run, steps=12, checkpoint_every=4, evaluate_every=6, dev_pairs=16)
+    run = dataclasses.replace(
+        mini.run, steps=12, checkpoint_every=4, evaluate_every=6, dev_pairs=16
+    )
     source = dataclasses.replace(
         mini.sources[0], anchor_tokens=12, positive_tokens=24, batch_size=8
     )

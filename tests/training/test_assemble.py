@@ -17,7 +17,9 @@ MESH = ("Humans", "Gout", "Colchicine", "Uric Acid")
 PAIRS = [
     Pair("heart failure", "insulin therapy of heart failure in children with fever", pmid=1),
     # The same abstract but for case and a stop: a near-duplicate of row 0.
-    Pair("failure of the heart", "Insulin therapy of heart failure in children with fever.", pmid=2),
+    Pair(
+        "failure of the heart", "Insulin therapy of heart failure in children with fever.", pmid=2
+    ),
     Pair("a comment", "a letter on the treatment of heart failure", pmid=3, links=(1,)),
     Pair("gout", "colchicine for high uric acid", pmid=4, mesh=MESH),
     Pair("uric acid", "a cohort of patients with gout", pmid=5, mesh=(*MESH, "Allopurinol")),

@@ -136,7 +136,7 @@ memory_tokens = MEMORY
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("memory", [100_000, 256], ids=["plain", "cached"])
+@pytest.mark.parametrize("memory", [100_000, 64], ids=["plain", "cached"])
 def test_two_processes_train_the_model_that_one_trains(
     memory: int, pairs: Path, still_model: Path, tmp_path: Path
 ):
@@ -152,8 +152,9 @@ def test_two_processes_train_the_model_that_one_trains(
         np.testing.assert_allclose(two[name], values, atol=2e-5, err_msg=name)
     logs = [read_log(tmp_path / f"m{n}.run" / "log.jsonl") for n in (1, 2)]
     assert [r["step"] for r in logs[0]] == [r["step"] for r in logs[1]]
+    cached = [[record["cached"] for record in log if "loss" in record] for log in logs]
+    assert all(map(any, cached)) if memory == 64 else not any(map(any, cached))
     for first, second in zip(*logs, strict=True):
         if "loss" in first:
             assert second["loss"] == pytest.approx(first["loss"], abs=1e-4)
             assert second["pairs"] == first["pairs"] == 8
-            assert second["cached"] == first["cached"] == (memory == 256)

@@ -119,8 +119,7 @@ def test_distillation_is_the_divergence_from_the_teacher_and_zero_from_oneself()
     assert itself.item() == pytest.approx(plain.item())
     unit = torch.nn.functional.normalize
     probabilities = [
-        torch.softmax(unit(v.queries) @ unit(v.documents).T / 0.1, dim=1)
-        for v in (teacher, given)
+        torch.softmax(unit(v.queries) @ unit(v.documents).T / 0.1, dim=1) for v in (teacher, given)
     ]
     divergence = (probabilities[0] * (probabilities[0] / probabilities[1]).log()).sum(1).mean()
     loss = info_nce(given, Objective(0.1, distillation=2.0), teacher=teacher).loss

@@ -18,7 +18,8 @@ from modernpubmed.training.step import Judges, gradient
 TEXTS = [
     "fever and cough", "acute kidney failure in children", "heart", "insulin dose after surgery",
     "chronic liver disease", "stroke risk", "cough of a patient with asthma and fever",
-    "high blood pressure", "cancer therapy trial", "low glucose in diabetes", "infection", "mortality",
+    "high blood pressure", "cancer therapy trial", "low glucose in diabetes", "infection",
+    "mortality",
     "high dose", "blood", "acute", "outcome",
 ]  # fmt: skip
 
@@ -78,9 +79,7 @@ def test_cached_gradients_equal_uncached_ones(
     for memory in (10_000, 24):
         torch.manual_seed(5)
         results.append(
-            gradient(
-                model, given, objective, memory_tokens=memory, judges=Judges(teacher=teacher)
-            )
+            gradient(model, given, objective, memory_tokens=memory, judges=Judges(teacher=teacher))
         )
         found.append(gradients(model))
     assert (results[0].cached, results[1].cached) == (False, True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -64,8 +66,10 @@ def test_ids_are_those_of_sentence_transformers(tokenizer: str, tiny_model: Path
     assert not same[:-2].any()
     # "surgery" is four tokens of the tiny vocabulary or one; what was cut says the tokenizer.
     model.max_seq_length = 512
-    long = [sum(len(model.preprocess([t])["input_ids"][0]) > limit for t in texts)
-            for limit, texts in ((5, [p.anchor for p in ROWS]), (6, [p.positive for p in ROWS]))]  # fmt: skip
+    long = [
+        sum(len(model.preprocess([text])["input_ids"][0]) > limit for text in texts)
+        for limit, texts in ((5, [p.anchor for p in ROWS]), (6, [p.positive for p in ROWS]))
+    ]
     assert (store.counts["anchors_cut"], store.counts["positives_cut"]) == tuple(long)
     assert long[1] > 0
 
@@ -131,6 +135,25 @@ def test_workers_give_what_one_process_gives(tokenizer: str, tmp_path: Path):
         np.testing.assert_array_equal(getattr(one, name).values, getattr(two, name).values)
         np.testing.assert_array_equal(getattr(one, name).offsets, getattr(two, name).offsets)
     np.testing.assert_array_equal(one.keys, two.keys)
+
+
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so_and_does_not_hang(tokenizer: str, tmp_path: Path):
+    write_pairs([Pair(f"fever {n}", "cough " * 9) for n in range(2_500)], tmp_path / "p.parquet")
+    (tmp_path / "tokenizer.json").write_text(tokenizer)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from modernpubmed.training.tokens import Form, tokenise\n"
+        f"here = Path({str(tmp_path)!r})\n"
+        "form = Form((here / 'tokenizer.json').read_text(), 9, 9)\n"
+        "tokenise(here / 'p.parquet', 'a', form, here / 'cache', workers=2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert '__name__ == "__main__"' in done.stderr.splitlines()[-1]
 
 
 def test_reading_a_store_maps_it(tokenizer: str, tmp_path: Path):

@@ -22,8 +22,10 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import write_pairs
 from modernpubmed.records import Pair
+from modernpubmed.training import trainer
 from modernpubmed.training.recipe import Recipe
 from modernpubmed.training.runs import checkpoints, differences, read_log
+from modernpubmed.training.step import gradient
 from modernpubmed.training.train import TrainingStoppedError, train
 
 MEASURED = {"tokens_per_second", "pairs_per_second"}
@@ -38,9 +40,7 @@ def with_run(recipe: Recipe, **changes) -> Recipe:
 
 
 def with_source(recipe: Recipe, **changes) -> Recipe:
-    return dataclasses.replace(
-        recipe, sources=(dataclasses.replace(recipe.sources[0], **changes),)
-    )
+    return dataclasses.replace(recipe, sources=(dataclasses.replace(recipe.sources[0], **changes),))
 
 
 def test_training_learns_and_says_what_it_did(
@@ -48,11 +48,12 @@ def test_training_learns_and_says_what_it_did(
 ):
     records: list[dict] = []
     out = tmp_path / "model"
-    train(recipe, pairs, out, base=str(tiny_model), report=records.append)
-    assert records[0]["epochs"] == {"title-abstract": 2.0}
+    longer = with_run(recipe, steps=24)
+    train(longer, pairs, out, base=str(tiny_model), report=records.append)
+    assert records[0]["epochs"] == {"title-abstract": 4.0}
     assert records[0]["pairs"]["title-abstract"]["pairs"] == 48
     dev = [record["dev_ndcg@10"] for record in records if "dev_ndcg@10" in record]
-    assert len(dev) == 2
+    assert len(dev) == 4
     assert dev[-1] > 0.4  # at random 16 documents give about 0.28
     model = SentenceTransformer(str(out), device="cpu")
     assert model.max_seq_length == 32
@@ -65,19 +66,19 @@ def test_training_learns_and_says_what_it_did(
     assert manifest.counts == {
         "train_pairs": 48,
         "dev_pairs": 16,
-        "steps": 12,
-        "pairs_seen": 96,
+        "steps": 24,
+        "pairs_seen": 192,
         "anchors_cut": 0,
         "positives_cut": 0,
     }
     assert manifest.settings["recipe"]["sources"][0]["batch_size"] == 8
     log = read_log(tmp_path / "model.run" / "log.jsonl")
     steps = [record for record in log if "loss" in record]
-    assert [record["step"] for record in steps] == list(range(1, 13))
+    assert [record["step"] for record in steps] == list(range(1, 25))
     losses = [record["loss"] for record in steps]
-    assert sum(losses[-4:]) < sum(losses[:4])
+    assert sum(losses[-6:]) < sum(losses[:6])
     for record in steps:
-        assert 0 <= record["padding"] < 0.25
+        assert 0 <= record["padding"] < 0.5
         assert 0 <= record["accuracy"] <= 1
         assert record["source"] == "title-abstract"
         assert record["grad_norm"] > 0
@@ -120,7 +121,7 @@ precision = "fp32"
 checkpoint_every = 7
 evaluate_every = 15
 dev_pairs = 8
-memory_tokens = 256
+memory_tokens = 96
 """
 
 
@@ -277,33 +278,45 @@ def test_a_giant_text_is_cut_and_counted(
     rows[5]["positive"] = "liver disease " * 2_000_000
     pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), pairs / "train.parquet")
     start = time.perf_counter()
-    manifest = train(
-        with_run(recipe, steps=6), pairs, tmp_path / "model", base=str(tiny_model)
-    )
+    manifest = train(with_run(recipe, steps=6), pairs, tmp_path / "model", base=str(tiny_model))
     assert manifest.counts["positives_cut"] == 1
     assert time.perf_counter() - start < 30
 
 
 def test_a_loss_that_is_not_a_number_stops_and_names_the_pairs(
-    pairs: Path, recipe: Recipe, tiny_model: Path, tmp_path: Path
+    pairs: Path, recipe: Recipe, tiny_model: Path, tmp_path: Path, monkeypatch
 ):
-    wild = dataclasses.replace(
-        with_run(recipe, checkpoint_every=1, dev_pairs=0),
-        optimizer=dataclasses.replace(recipe.optimizer, learning_rate=1e38, warmup_steps=0),
-    )
+    calls = []
+
+    def broken_at_the_fourth(model, *args, **kwargs):
+        calls.append(True)
+        if len(calls) == 4:
+            next(iter(model.parameters())).data[3] = float("nan")
+        return gradient(model, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "gradient", broken_at_the_fourth)
+    each = with_run(recipe, checkpoint_every=1, dev_pairs=0)
     out = tmp_path / "model"
     with pytest.raises(ModernPubMedError) as stopped:
-        train(wild, pairs, out, base=str(tiny_model))
+        train(each, pairs, out, base=str(tiny_model))
     text = str(stopped.value)
-    assert "is nan" in text or "is inf" in text
+    assert "the loss of step 4 is nan" in text
     assert str(pairs / "train.parquet") in text
     assert "(PMID 1" in text
     assert text.count("PMID") == 8
     kept = checkpoints(tmp_path / "model.run" / "checkpoints")
-    assert kept
+    assert [path.name for path in kept] == ["checkpoint-2", "checkpoint-3"]
     for path in kept:
         assert all(np.isfinite(values).all() for values in weights(path).values())
     assert not out.exists()
+
+
+def test_a_gradient_that_overflows_stops_before_the_weights_are_touched(
+    pairs: Path, recipe: Recipe, tiny_model: Path, tmp_path: Path
+):
+    wild = dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, temperature=1e-30))
+    with pytest.raises(ModernPubMedError, match=r"gradient norm of step 1 is (inf|nan)"):
+        train(wild, pairs, tmp_path / "model", base=str(tiny_model))
 
 
 def test_a_base_without_weights_or_with_another_tokenizer_is_refused(
@@ -387,7 +400,12 @@ def test_the_published_recipe_runs_on_a_modernbert_of_its_shape(
     torch.manual_seed(1)
     # ModernBERT-base but for its vocabulary: 22 layers of 768, local attention in two of three.
     config = ModernBertConfig(
-        vocab_size=200, pad_token_id=0, cls_token_id=2, sep_token_id=3, bos_token_id=2, eos_token_id=3
+        vocab_size=200,
+        pad_token_id=0,
+        cls_token_id=2,
+        sep_token_id=3,
+        bos_token_id=2,
+        eos_token_id=3,
     )
     assert (config.num_hidden_layers, config.hidden_size) == (22, 768)
     assert config.max_position_embeddings >= 2048

@@ -2,7 +2,7 @@
 
 ``store.build_pairs`` runs the whole room; the files beside it hold one step each: ``select`` which
 articles are fit, ``kinds`` and ``terminology`` what is made of them, ``deduplicate`` and ``split``
-what becomes of that.
+what becomes of that. ``mine`` is the other verb: pairs in, the same pairs with hard negatives out.
 """
 
 from modernpubmed.pairs.deduplicate import deduplicate

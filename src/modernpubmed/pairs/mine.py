@@ -54,6 +54,7 @@ from modernpubmed.pairs.relations import RELATIONS, Judge
 from modernpubmed.pairs.store import DEV_NAME, TRAIN_NAME
 from modernpubmed.protocols import TextEncoder
 from modernpubmed.records import MINED_SCHEMA, PAIR_SCHEMA
+from modernpubmed.related import MESH_OVERLAP
 
 _ABOVE, _AGAIN = "score above the margin", "same text as a better negative"
 #: Why a candidate is dropped, in the order in which the rules are tried.
@@ -91,7 +92,7 @@ def mine(
     negatives: int = 4,
     depth: int = 50,
     margin: float = 0.95,
-    mesh_overlap: float = 0.5,
+    mesh_overlap: float = MESH_OVERLAP,
     progress: Progress | None = None,
 ) -> Manifest:
     """Finds hard negatives for every pair; writes the folder of pairs ``out``.

@@ -10,8 +10,10 @@ What the real files asked for (MeSH, Gene Ontology, OMIM and Orphanet names, Wor
   ("memories, shortterm"): 72,297 forms of 6,083 diseases. Forms that are alike but for case,
   punctuation, spacing, plurals and the order of words are one name. They teach next to nothing: a
   model trained on abstracts alone finds 299 of 300 MeSH headings by their other word order.
-- **Names stand in natural order**: "Amnesia, Retrograde" reads "Retrograde Amnesia" where what
-  follows the one comma can stand in front.
+- **Names stand in natural order**: for "Amnesia, Retrograde" stands "retrograde amnesia" where the
+  concept has that name too. Tables, which list headings alone, have it turned round where what
+  follows the one comma can stand in front. JSON lines do not: their synonyms would say so, and Gene
+  Ontology's commas are no inversions ("nuclear chromosome, telomeric region").
 - **A name belongs to one concept.** A form that names several concepts of one file ("cold") says
   which of them only to a reader who knows; it goes to the one that has it as its preferred name,
   or to none. Where two files share a name, the earlier file's concept keeps it: what two
@@ -60,7 +62,8 @@ _POSSESSIVE = re.compile(r"['’]s?\b")
 # What may not be moved in front of a noun: "Pancreatic cancer, susceptibility to", "Rats, 2 weeks".
 _STAYS_BEHIND = re.compile(
     r"\b(?:and|or|of|in|to|with|without|due|by|for|from|the|on|at|susceptibility|included"
-    r"|somatic|multiple types|form|forms)\b|^\d+\b(?!th|st|nd|rd)|/",
+    r"|somatic|multiple types|form|forms|via|using|involving|including)\b"
+    r"|^\d+\b(?!th|st|nd|rd)|[/()\[\]:]",
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(
@@ -214,11 +217,9 @@ def synonym_pairs(concepts: Iterable[Concept], tally: Tally) -> Iterator[Pair]:
             continue
         has_preferred = concept.preferred and own[0] is variants[0]
         names = [
-            _best([name for name in forms if owners.get(_same(name)) == concept.id])
+            _best([name for name in forms if owners.get(_same(name)) == concept.id], concept)
             for forms in own
         ]
-        if has_preferred:
-            names[0] = natural(concept.names[0])
         pairs = sorted(
             combinations(range(len(names)), 2),
             key=lambda pair: fingerprint(f"{concept.id}\n{names[pair[0]]}\n{names[pair[1]]}"),
@@ -269,8 +270,9 @@ def definition_pairs(concepts: Iterable[Concept], tally: Tally) -> Iterator[Pair
         else:
             if text != definition:
                 tally.noted["examples in definition removed"] += 1
+            forms = next(forms for forms in _variants(concept.names) if name in forms)
             yield Pair(
-                natural(name),
+                _best([form for form in forms if _same(form) == _same(name)], concept),
                 text,
                 kind="name-definition",
                 source=concept.source,
@@ -352,15 +354,17 @@ def _variants(names: Iterable[str]) -> list[list[str]]:
     return list(groups.values())
 
 
-def _best(forms: list[str]) -> str:
-    """The form of a name to show: no inversion, a singular, its parts apart ("short-term")."""
+def _best(forms: list[str], concept: Concept) -> str:
+    """The form of a name to show: no inversion; preferred, or a singular with its parts apart."""
 
-    def rank(form: str) -> tuple[bool, int, int, str]:
+    def rank(form: str) -> tuple[bool, bool, int, int, str]:
         letters = sum(map(str.isalnum, form))
+        preferred = concept.preferred and form == concept.names[0]
         # The form itself decides last: "myelosis" comes after "myeloses".
-        return "," not in natural(form), -letters, len(form), form
+        return "," not in form, preferred, -letters, len(form), form
 
-    return natural(max(forms, key=rank))
+    best = max(forms, key=rank)
+    return natural(best) if concept.row else best
 
 
 def _change(one: str, two: str) -> frozenset[str]:

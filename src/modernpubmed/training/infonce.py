@@ -36,13 +36,11 @@ queries, or cope with pairs that have fewer hard negatives than others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.distributed import is_available, is_initialized
-from torch.distributed.nn.functional import all_gather
+from torch import Tensor, distributed
 from torch.nn import functional
 
 
@@ -194,7 +192,7 @@ def _at_least_fp32(dtype: torch.dtype) -> torch.dtype:
 
 
 def _gathered(vectors: Vectors) -> Vectors:
-    if not (is_available() and is_initialized()) or torch.distributed.get_world_size() == 1:
+    if not _several():
         return vectors
     return Vectors(
         _all(vectors.queries),
@@ -206,13 +204,38 @@ def _gathered(vectors: Vectors) -> Vectors:
 
 def _all(part: Tensor) -> Tensor:
     # Every process takes part with equally many rows: unequal ones would wait for ever.
-    if not len(part):
-        return part
-    parts: Sequence[Tensor] = all_gather(part.contiguous())  # type: ignore[no-untyped-call]
-    return torch.cat(list(parts))
+    gathered: Tensor = _Gather.apply(part) if len(part) else part  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    """The rows of all processes, in the order of their ranks, with gradients.
+
+    The processes' losses are summed: a row's gradient is what all of them ask of it.
+    """
+
+    @staticmethod
+    def forward(context: Any, part: Tensor) -> Tensor:
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, part)
+        context.rows = len(part)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        gradient = gradient.contiguous()
+        distributed.all_reduce(gradient)
+        first = distributed.get_rank() * context.rows
+        return gradient[first : first + context.rows]
 
 
 def _answers(queries: Tensor) -> Tensor:
     """The columns of the queries' own documents."""
-    rank = torch.distributed.get_rank() if is_available() and is_initialized() else 0
+    rank = distributed.get_rank() if _several() else 0
     return rank * len(queries) + torch.arange(len(queries), device=queries.device)
+
+
+def _several() -> bool:
+    started = distributed.is_available() and distributed.is_initialized()
+    return started and distributed.get_world_size() > 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from modernpubmed.errors import ModernPubMedError
+from modernpubmed.related import MESH_OVERLAP
 
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["linear", "cosine", "constant"]
@@ -76,13 +77,13 @@ class Masks:
 
     Attributes:
         mesh_overlap: Articles whose MeSH headings have at least this Jaccard similarity, check
-            tags left out.
+            tags left out; above 1 for none.
         guide: A folder or hub name of a model with the base's tokenizer; what it finds nearer to
             the anchor than the positive, less ``guide_margin``, is no negative. Empty for none.
         guide_margin: In cosine; with 0.1, what comes within 0.1 of the positive is none either.
     """
 
-    mesh_overlap: float = 0.5
+    mesh_overlap: float = MESH_OVERLAP
     guide: str = ""
     guide_margin: float = 0.0
 
@@ -254,7 +255,6 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
     at_least: dict[str, tuple[float, float]] = {
         "max_tokens": (recipe.max_tokens, 8),
         "loss.distillation": (recipe.loss.distillation, 0),
-        "masks.mesh_overlap": (recipe.masks.mesh_overlap, 0),
         "optimizer.weight_decay": (recipe.optimizer.weight_decay, 0),
         "optimizer.warmup_steps": (recipe.optimizer.warmup_steps, 0),
         "run.steps": (recipe.run.steps, 1),
@@ -262,12 +262,13 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         "run.checkpoint_every": (recipe.run.checkpoint_every, 1),
         "run.evaluate_every": (recipe.run.evaluate_every, 1),
         "run.dev_pairs": (recipe.run.dev_pairs, 0),
-        "run.memory_tokens": (recipe.run.memory_tokens, 256),
+        "run.memory_tokens": (recipe.run.memory_tokens, 64),
         "run.keep_checkpoints": (recipe.run.keep_checkpoints, 0),
     }
     above_zero: dict[str, float] = {
         "loss.temperature": recipe.loss.temperature,
         "optimizer.learning_rate": recipe.optimizer.learning_rate,
+        "masks.mesh_overlap": recipe.masks.mesh_overlap,
     }
     for place, cut in enumerate(recipe.loss.matryoshka):
         at_least[f"loss.matryoshka[{place}]"] = (cut, 2)

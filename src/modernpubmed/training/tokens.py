@@ -32,9 +32,10 @@ import shutil
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from hashlib import sha256 as sha256_of
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -61,6 +62,8 @@ PIECE = 2_000
 CHARACTERS_A_TOKEN = 50
 
 _REMEDY = "make it with 'modernpubmed pairs'"
+_GUARD = "a process that was to tokenise could not start, or was killed"
+_GUARDED = 'call this under: if __name__ == "__main__": (and see that there is memory left)'
 _VERSION = 1
 _RAGGED = {"anchor": "uint32", "positive": "uint32", "negatives": "uint32", "contrast": "uint32",
            "negative_ends": "int64", "mesh": "uint64", "links": "int64"}  # fmt: skip
@@ -219,6 +222,9 @@ def _pieces(pairs: Path, form: Form, workers: int) -> Iterator[_Piece]:
         _prepare(form)
         yield from (_piece(columns) for columns in rows)
         return
+    if getattr(current_process(), "_inheriting", False):
+        # A worker that is importing the script which started it, and was about to start workers.
+        raise ModernPubMedError(_GUARD, remedy=_GUARDED)
     # Spawned, not forked: a fork of a process that runs threads may hang.
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_prepare, initargs=(form,)
@@ -228,9 +234,16 @@ def _pieces(pairs: Path, form: Form, workers: int) -> Iterator[_Piece]:
         for columns in rows:
             ahead.append(pool.submit(_piece, columns))
             if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
+                yield _result(ahead)
         while ahead:
-            yield ahead.popleft().result()
+            yield _result(ahead)
+
+
+def _result(ahead: deque[Future[_Piece]]) -> _Piece:
+    try:
+        return ahead.popleft().result()
+    except BrokenProcessPool as error:
+        raise ModernPubMedError(_GUARD, remedy=_GUARDED) from error
 
 
 def _count(pairs: Path) -> int:

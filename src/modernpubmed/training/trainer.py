@@ -135,8 +135,11 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
         self._now: dict[str, Any] = {}
         #: The steps since the last report.
         self._since: list[dict[str, Any]] = []
+        # Their optimiser gets the parameters of their loss module; ours is no module, so this only
+        # says which parameters to train.
+        parameters = nn.ModuleDict({"model": model})
         super().__init__(
-            model=model, args=arguments, loss=nn.Identity(), evaluator=evaluator, callbacks=[]
+            model=model, args=arguments, loss=parameters, evaluator=evaluator, callbacks=[]
         )
         self.remove_callback(transformers.PrinterCallback)
         self.add_callback(_EachStep(self))
@@ -155,6 +158,8 @@ class Trainer(SentenceTransformerTrainer):  # type: ignore[misc]
             batch_size=None,
             sampler=_From(self.start, self.args.max_steps),
             num_workers=workers,
+            # Its own, or starting to iterate would draw one of the numbers that dropout is due.
+            generator=torch.Generator(),
             pin_memory=self.args.device.type == "cuda",
         )
 
@@ -408,6 +413,8 @@ def arguments(
         warmup_steps=warmup_steps,
         lr_scheduler_type=schedule,
         bf16=bf16,
+        # Said outright: only then do several processes without a GPU find each other.
+        use_cpu=not torch.accelerator.is_available(),
         seed=seed,
         save_steps=checkpoint_every,
         save_total_limit=max(KEPT, keep),
