@@ -201,6 +201,20 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(
         np.testing.assert_array_equal(second[name], values, err_msg=name)
 
 
+def test_dropout_is_off(
+    pairs: Path, recipe: Recipe, tiny_model: Path, still_model: Path, tmp_path: Path
+):
+    short = with_run(recipe, steps=4, dev_pairs=0)
+    train(short, pairs, tmp_path / "with", base=str(tiny_model))
+    train(short, pairs, tmp_path / "without", base=str(still_model))
+    config = json.loads((tmp_path / "with" / "config.json").read_text())
+    assert config["hidden_dropout_prob"] == 0.1  # the model itself stays as it was
+    first, second = weights(tmp_path / "with"), weights(tmp_path / "without")
+    assert any((values != weights(tiny_model)[name]).any() for name, values in first.items())
+    for name, values in first.items():
+        np.testing.assert_array_equal(second[name], values, err_msg=name)
+
+
 def test_a_run_is_not_continued_with_another_recipe(
     pairs: Path, recipe: Recipe, tiny_model: Path, tmp_path: Path
 ):

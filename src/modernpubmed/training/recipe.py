@@ -62,7 +62,7 @@ class Loss:
     """
 
     temperature: float
-    symmetric: bool
+    symmetric: bool = False
     matryoshka: tuple[int, ...] = ()
     distillation: float = 0.0
     teacher: str = ""

@@ -20,6 +20,7 @@ import transformers
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.evaluation import InformationRetrievalEvaluator
 from tokenizers import Tokenizer
+from torch import nn
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, replacing, sha256
@@ -104,6 +105,10 @@ def train(
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
     model = load_base(base or recipe.base)
+    _refuse_too_long(recipe, model, base or recipe.base)
+    without_dropout(model)
+    # Batches are cut by the sources' own lengths; this is for evaluating and for checkpoints.
+    model.max_seq_length = recipe.max_tokens
     inputs |= _base_checksum(base or recipe.base)
     run = out.with_name(f"{out.name}.run")
     gpu_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
@@ -126,6 +131,7 @@ def train(
         forms = [_form(source, model, base or recipe.base) for source in recipe.sources]
         # The first process makes what the others then read.
         with args.main_process_first(local=False):
+            checkpoint = open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
             stores = [
                 tokenise(
                     path,
@@ -140,8 +146,6 @@ def train(
             _stock(source, store) for source, store in zip(recipe.sources, stores, strict=True)
         ]
         batches = plan(stock, seed=settings.seed, world=args.world_size)
-        with args.main_process_first(local=False):
-            checkpoint = open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
     if report is not None and args.process_index == 0:
         report(
             {
@@ -164,6 +168,7 @@ def train(
                 "license": recipe.license,
                 "recipe": recipe.as_dict(),
                 "devices": args.world_size,
+                "epochs": {name: round(n, 4) for name, n in epochs(batches, step).items()},
             },
             counts={
                 "train_pairs": sum(len(store) for store in stores),
@@ -205,7 +210,6 @@ def train(
     step = trainer.state.global_step
     if step < settings.steps:
         raise TrainingStoppedError(step)
-    model.max_seq_length = recipe.max_tokens
     final = manifest(step)
     if trainer.is_world_process_zero():
         with replacing(out) as temporary:
@@ -234,6 +238,17 @@ def load_base(name: str) -> SentenceTransformer:
             file=name,
             remedy="give a folder with config, tokenizer and weights, or a hub name while online",
         ) from error
+
+
+def without_dropout(model: nn.Module) -> None:
+    """Switches a model's dropout off.
+
+    A pair is seen once or a few times, so there is nothing to be kept from learning by heart; and
+    on a CPU dropout takes as long as half of the rest of a step, or more (docs/lab-notes.md).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
 
 
 def save_model(model: SentenceTransformer, folder: Path) -> None:
@@ -296,18 +311,25 @@ def _nothing_left_behind(run: Path) -> Iterator[None]:
         raise
 
 
-def _form(source: Source, model: SentenceTransformer, base: str) -> Form:
-    text = tokenizer_of(model, base)
+def _refuse_too_long(recipe: Recipe, model: SentenceTransformer, base: str) -> None:
     config = getattr(model[0], "auto_model", model).config
     positions = getattr(config, "max_position_embeddings", None)
-    longest = max(source.anchor_tokens, source.positive_tokens)
-    if positions is not None and longest > positions:
-        raise ModernPubMedError(
-            f"reads at most {positions} tokens, and the recipe's source {source.name!r} asks for "
-            f"{longest}",
-            file=base,
-            remedy=f"set its tokens to {positions} or less",
-        )
+    asked = {"max_tokens": recipe.max_tokens}
+    for source in recipe.sources:
+        asked[f"anchor_tokens of {source.name}"] = source.anchor_tokens
+        asked[f"positive_tokens of {source.name}"] = source.positive_tokens
+    for key, tokens in asked.items():
+        if positions is not None and tokens > positions:
+            raise ModernPubMedError(
+                f"reads at most {positions} tokens, and the recipe asks for {tokens}",
+                file=base,
+                record=key,
+                remedy=f"set it to {positions} or less",
+            )
+
+
+def _form(source: Source, model: SentenceTransformer, base: str) -> Form:
+    text = tokenizer_of(model, base)
     return Form(
         tokenizer=text,
         anchor_tokens=source.anchor_tokens,
