@@ -211,6 +211,7 @@ def _train(options: argparse.Namespace) -> None:
     start = time.monotonic()
 
     def report(record: dict[str, Any]) -> None:
+        _clear()
         for line in _training_lines(record, time.monotonic() - start):
             print(line, file=sys.stderr, flush=True)
 
@@ -223,6 +224,7 @@ def _train(options: argparse.Namespace) -> None:
             cache=options.cache,
             report_to=options.report_to,
             report=report,
+            progress=_report,
         )
     except TrainingStoppedError as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped

@@ -129,7 +129,11 @@ def test_workers_give_what_one_process_gives(tokenizer: str, tmp_path: Path):
     write_pairs(pairs, path)
     form = Form(tokenizer, 20, 40)
     one = tokenise(path, "a", form, tmp_path / "one", workers=1)
-    two = tokenise(path, "a", form, tmp_path / "two", workers=2)
+    seen: list[tuple[int, int]] = []
+    two = tokenise(
+        path, "a", form, tmp_path / "two", workers=2, progress=lambda *done: seen.append(done)
+    )
+    assert seen == [(2_000, 4_500), (4_000, 4_500), (4_500, 4_500)]
     assert len(one) == len(two) == 4_500
     for name in ("anchor", "positive"):
         np.testing.assert_array_equal(getattr(one, name).values, getattr(two, name).values)

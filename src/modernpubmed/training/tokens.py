@@ -30,7 +30,7 @@ import json
 import os
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -131,7 +131,15 @@ class Tokens:
         return np.split(self.negatives.row(number), ends[:-1]) if len(ends) else []
 
 
-def tokenise(pairs: Path, checksum: str, form: Form, cache: Path, *, workers: int) -> Tokens:
+def tokenise(
+    pairs: Path,
+    checksum: str,
+    form: Form,
+    cache: Path,
+    *,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tokens:
     """The store of a file of pairs, made if ``cache`` does not hold it.
 
     Args:
@@ -141,6 +149,7 @@ def tokenise(pairs: Path, checksum: str, form: Form, cache: Path, *, workers: in
         form: How texts become tokens.
         cache: A folder that holds stores, one folder each.
         workers: Processes that tokenise.
+        progress: Called now and then with the pairs done, and how many there are.
 
     Raises:
         ModernPubMedError: It is no Parquet file, lacks a column, holds a null or an empty text, or
@@ -151,7 +160,7 @@ def tokenise(pairs: Path, checksum: str, form: Form, cache: Path, *, workers: in
     if not folder.exists():
         with replacing(folder) as temporary:
             temporary.mkdir(parents=True)
-            _write(pairs, form, temporary, workers)
+            _write(pairs, form, temporary, workers, progress)
     return read_tokens(folder)
 
 
@@ -176,7 +185,13 @@ def _mapped(folder: Path, name: str, kind: str) -> NDArray[Any]:
     return np.memmap(path, dtype=kind, mode="r")
 
 
-def _write(pairs: Path, form: Form, folder: Path, workers: int) -> None:
+def _write(
+    pairs: Path,
+    form: Form,
+    folder: Path,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> None:
     counts = {"pairs": 0, "anchors_cut": 0, "positives_cut": 0, "contrasts": 0, "negatives": 0}
     names = list(_RAGGED)
     files: dict[str, BinaryIO] = {
@@ -191,6 +206,8 @@ def _write(pairs: Path, form: Form, folder: Path, workers: int) -> None:
             _append(piece, files, ends)
             for name, count in piece.counts.items():
                 counts[name] += count
+            if progress is not None:
+                progress(counts["pairs"], _count(pairs))
     finally:
         for file in files.values():
             file.close()

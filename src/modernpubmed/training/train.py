@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,7 @@ def train(
     cache: Path | None = None,
     report_to: Sequence[str] = (),
     report: Callable[[dict[str, Any]], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Manifest:
     """Fine-tunes the recipe's base model on pairs with InfoNCE.
 
@@ -80,6 +82,7 @@ def train(
             transformers' trainer knows and is installed.
         report: Called with a record now and then: first what the run is (``epochs`` and
             ``pairs`` by source), then means over some steps, and dev metrics.
+        progress: Called while pairs are tokenised: what, how many are done, of how many.
 
     Returns:
         The manifest written into the model folder.
@@ -139,6 +142,7 @@ def train(
                     form,
                     run / TOKENS if cache is None else cache,
                     workers=os.cpu_count() or 1,
+                    progress=None if progress is None else partial(progress, "pairs tokenised"),
                 )
                 for path, checksum, form in zip(train_files, checksums, forms, strict=True)
             ]
