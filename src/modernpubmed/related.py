@@ -30,8 +30,8 @@ ROWS = 4
 SHINGLE = 3
 
 #: From which overlap of MeSH headings on two articles are taken for one subject. Of 8,128 pairs of
-#: articles in NLM's own files one lies above it, two papers on one cohort; the unrelated stay
-#: below 0.3.
+#: articles in NLM's own files one reaches it, two papers on one cohort; the unrelated reach
+#: 0.3 at most.
 MESH_OVERLAP = 0.4
 
 #: What nearly every clinical article is indexed with ("check tags", NLM's indexing manual, and

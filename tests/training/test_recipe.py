@@ -60,13 +60,16 @@ def test_every_recipe_we_ship_can_be_read(path: Path):
         ("[[sources]]", "[sources]", "sources: must be a list"),
         ("symmetric = ", "matryoshka = [64, 1]\nsymmetric = ", "loss.matryoshka[1]: is 1, must be"),
         ("symmetric = ", "matryoshka = 64\nsymmetric = ", "loss.matryoshka: must be a list"),
+        ("symmetric = ", "#", "sources[0].contrast: needs loss.symmetric = true"),
         ("[loss]", "[[loss]]", "loss: must be a table"),
         ("[loss]", "[loss", "not a readable TOML file"),
     ],
 )
 def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
     path = tmp_path / "wrong.toml"
-    lines = [new + line[len(old) :] if line.startswith(old) else line for line in MINI.splitlines()]
+    # With a contrast, so that what needs another key is there to be refused.
+    text = MINI.replace("batch_size = 128", "batch_size = 128\ncontrast = true")
+    lines = [new + line[len(old) :] if line.startswith(old) else line for line in text.splitlines()]
     path.write_text("\n".join(lines))
     with pytest.raises(ModernPubMedError) as caught:
         read_recipe(path)

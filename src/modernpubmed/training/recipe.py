@@ -34,7 +34,7 @@ class Source:
         weight: Share of the steps, relative to the other sources'.
         negatives: Mined hard negatives a pair (``modernpubmed mine``), 0 for none.
         contrast: Whether documents must tell their anchor from a near-identical one with another
-            meaning (``modernpubmed.training.contrast``).
+            meaning (``modernpubmed.training.contrast``); needs ``loss.symmetric``.
     """
 
     name: str
@@ -280,6 +280,8 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         above_zero[f"{key}.weight"] = source.weight
         if bool(source.batch_size) == bool(source.batch_tokens):
             refuse(key, "needs either batch_size or batch_tokens", "give one of the two")
+        if source.contrast and not recipe.loss.symmetric:
+            refuse(f"{key}.contrast", "needs loss.symmetric = true", "set it, or leave this out")
         if source.batch_size:
             at_least[f"{key}.batch_size"] = (source.batch_size, 2)
         else:
