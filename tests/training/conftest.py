@@ -17,6 +17,15 @@ FILLERS = "study risk therapy disease trial cohort outcome surgery dose blood fe
 FORMS = ("acute", "chronic", "high", "low", "children", "patients")
 
 
+TRAIN = """
+import sys
+from pathlib import Path
+from modernpubmed.training.recipe import read_recipe
+from modernpubmed.training.train import train
+train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), base=sys.argv[4])
+"""
+
+
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     """48 pairs to train on, 16 of them to evaluate on; no two are near-duplicates."""
@@ -57,3 +66,11 @@ def still_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture
+def train_script(tmp_path: Path) -> Path:
+    """A script that trains: recipe, pairs, output and base are its arguments."""
+    path = tmp_path / "train.py"
+    path.write_text(TRAIN)
+    return path

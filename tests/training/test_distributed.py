@@ -43,14 +43,6 @@ torch.save(
 destroy_process_group()
 """
 
-TRAIN = """
-import sys
-from pathlib import Path
-from modernpubmed.training.recipe import read_recipe
-from modernpubmed.training.train import train
-train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), base=sys.argv[4])
-"""
-
 
 def launch(processes: int, script: Path, *arguments: object) -> None:
     with socket.socket() as free:
@@ -138,13 +130,12 @@ memory_tokens = MEMORY
 @pytest.mark.slow
 @pytest.mark.parametrize("memory", [100_000, 64], ids=["plain", "cached"])
 def test_two_processes_train_the_model_that_one_trains(
-    memory: int, pairs: Path, still_model: Path, tmp_path: Path
+    memory: int, pairs: Path, still_model: Path, train_script: Path, tmp_path: Path
 ):
-    recipe, script = tmp_path / "recipe.toml", tmp_path / "train.py"
+    recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE.replace("MEMORY", str(memory)))
-    script.write_text(TRAIN)
     for processes in (1, 2):
-        launch(processes, script, recipe, pairs, tmp_path / f"m{processes}", still_model)
+        launch(processes, train_script, recipe, pairs, tmp_path / f"m{processes}", still_model)
     one, two = (load_file(tmp_path / f"m{n}" / "model.safetensors") for n in (1, 2))
     start = load_file(still_model / "model.safetensors")
     assert max(np.abs(values - start[name]).max() for name, values in one.items()) > 1e-3

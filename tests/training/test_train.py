@@ -88,14 +88,6 @@ def test_training_learns_and_says_what_it_did(
     assert not (tmp_path / "model.run" / "tokens").exists()
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-from modernpubmed.training.recipe import read_recipe
-from modernpubmed.training.train import train
-train(read_recipe(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), base=sys.argv[4])
-"""
-
 RECIPE = """
 name = "killed"
 license = "apache-2.0"
@@ -127,14 +119,14 @@ memory_tokens = 96
 
 @pytest.mark.slow
 def test_killed_at_any_step_the_same_command_gives_the_same_bits(
-    pairs: Path, tiny_model: Path, tmp_path: Path
+    pairs: Path, tiny_model: Path, train_script: Path, tmp_path: Path
 ):
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(RECIPE)
 
     def start(out: Path) -> subprocess.Popen:
         return subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, recipe, pairs, out, tiny_model],
+            [sys.executable, train_script, recipe, pairs, out, tiny_model],
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -397,8 +396,3 @@ def _of_lists(rows: list[Any], kind: type[np.generic]) -> tuple[NDArray[Any], ND
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     values = np.array([value for row in rows for value in row], dtype=kind)
     return values, lengths
-
-
-def forget(cache: Path) -> None:
-    """Deletes stores."""
-    shutil.rmtree(cache, ignore_errors=True)

@@ -41,7 +41,7 @@ from modernpubmed.training.runs import (
     step_of,
 )
 from modernpubmed.training.step import Judges
-from modernpubmed.training.tokens import Form, Tokens, forget, tokenise
+from modernpubmed.training.tokens import Form, Tokens, tokenise
 from modernpubmed.training.trainer import Material, Trainer, arguments, stopping_on_interrupt
 
 #: Padded tokens a chunk: on a CPU what its caches hold, on a GPU what keeps it busy.
@@ -95,6 +95,7 @@ def train(
     """
     if out.exists():
         raise ModernPubMedError("exists already", file=out, remedy="choose another --out")
+    base = base or recipe.base
     files = [_folder(pairs, source, recipe) for source in recipe.sources]
     train_files = [split_file(path, "train") for path in files]
     checksums = [sha256(path) for path in train_files]
@@ -107,12 +108,12 @@ def train(
     # One tidy line a report is ours; the libraries' own bars and remarks would bury it.
     transformers.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    model = load_base(base or recipe.base)
-    _refuse_too_long(recipe, model, base or recipe.base)
+    model = load_base(base)
+    _refuse_too_long(recipe, model, base)
     without_dropout(model)
     # Batches are cut by the sources' own lengths; this is for evaluating and for checkpoints.
     model.max_seq_length = recipe.max_tokens
-    inputs |= _base_checksum(base or recipe.base)
+    inputs |= _base_checksum(base)
     run = out.with_name(f"{out.name}.run")
     gpu_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     settings = recipe.run
@@ -131,7 +132,8 @@ def train(
             evaluate_every=settings.evaluate_every if dev[0] else None,
             report_to=report_to,
         )
-        forms = [_form(source, model, base or recipe.base) for source in recipe.sources]
+        tokenizer = tokenizer_of(model, base)
+        forms = [_form(source, model, tokenizer) for source in recipe.sources]
         # The first process makes what the others then read.
         with args.main_process_first(local=False):
             checkpoint = open_run(run, {"recipe": recipe.as_dict(), "inputs": inputs})
@@ -200,7 +202,7 @@ def train(
                 recipe.loss.matryoshka,
                 recipe.loss.distillation,
             ),
-            judges=_judges(recipe, base or recipe.base, model),
+            judges=_judges(recipe, base, model, tokenizer),
             memory_tokens=settings.memory_tokens,
         ),
         run,
@@ -219,7 +221,7 @@ def train(
         with replacing(out) as temporary:
             save_model(model, temporary)
             final.write(temporary)
-        forget(run / TOKENS)
+        shutil.rmtree(run / TOKENS, ignore_errors=True)
         keep_last(run / CHECKPOINTS, settings.keep_checkpoints)
         if not settings.keep_checkpoints:
             shutil.rmtree(run / CHECKPOINTS)
@@ -332,10 +334,9 @@ def _refuse_too_long(recipe: Recipe, model: SentenceTransformer, base: str) -> N
             )
 
 
-def _form(source: Source, model: SentenceTransformer, base: str) -> Form:
-    text = tokenizer_of(model, base)
+def _form(source: Source, model: SentenceTransformer, tokenizer: str) -> Form:
     return Form(
-        tokenizer=text,
+        tokenizer=tokenizer,
         anchor_tokens=source.anchor_tokens,
         positive_tokens=source.positive_tokens,
         # What the finished model will be asked with, it is trained with.
@@ -396,11 +397,11 @@ def _layout(source: Source, recipe: Recipe, model: SentenceTransformer) -> Layou
     )
 
 
-def _judges(recipe: Recipe, base: str, model: SentenceTransformer) -> Judges:
+def _judges(recipe: Recipe, base: str, model: SentenceTransformer, tokenizer: str) -> Judges:
     def judge(name: str) -> SentenceTransformer:
         loaded = load_base(name)
         # It is handed the same token ids.
-        if tokenizer_of(loaded, name) != tokenizer_of(model, base):
+        if tokenizer_of(loaded, name) != tokenizer:
             raise ModernPubMedError(
                 "its tokenizer is another than the base's",
                 file=name,
