@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,9 +14,11 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.suites import (
     UNJUDGED,
+    SentencePairs,
     Suite,
     read_sentence_pairs,
     read_suite,
+    suite_checksum,
     wiki_medical_terms,
     write_suite,
 )
@@ -163,6 +166,7 @@ def test_write_suite_reads_back(tmp_path: Path) -> None:
     assert manifest.inputs == suite.sources
     assert manifest.counts == {"queries": 2, "documents": 3, "judgements": 3}
     assert manifest.dropped == {UNJUDGED: 2}
+    assert manifest.settings == {"version": suite_checksum(suite)}
 
 
 def test_write_suite_leaves_other_folders_alone(tmp_path: Path) -> None:
@@ -251,7 +255,12 @@ def test_wiki_medical_terms_from_the_hub(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.chdir(tmp_path)
     assert wiki_medical_terms(revision="abc").queries == ("Fever", "Cough")
-    options = {"repo_type": "dataset", "revision": "abc", "allow_patterns": ["*.parquet"]}
+    options = {
+        "repo_type": "dataset",
+        "revision": "abc",
+        "allow_patterns": ["*.parquet"],
+        "local_files_only": False,
+    }
     assert asked == [("gamino/wiki_medical_terms", options)]
 
 
@@ -345,3 +354,40 @@ def test_a_bad_file_of_pairs(tmp_path: Path, rows: list[dict], cause: str) -> No
     pq.write_table(empty, tmp_path / "dev.parquet")
     with pytest.raises(ModernPubMedError, match="holds no pair"):
         read_suite(tmp_path / "dev.parquet")
+
+
+def test_the_checksum_is_of_what_a_suite_holds(tmp_path: Path) -> None:
+    suite = read_suite(make(tmp_path / "small"))
+    version = suite_checksum(suite)
+    assert len(version) == 64
+    # A copy, under another name, its judgements in another order, is the same version.
+    write_suite(suite, tmp_path / "copy")
+    copy = read_suite(tmp_path / "copy")
+    assert (copy.name, copy.dropped) != (suite.name, suite.dropped)
+    assert suite_checksum(copy) == version
+    turned = {query: dict(reversed(grades.items())) for query, grades in suite.qrels.items()}
+    assert suite_checksum(replace(suite, qrels=turned)) == version
+    # Anything that can change a figure is another version.
+    others = [
+        replace(suite, queries=("pyrexia", "Headache")),
+        replace(suite, query_ids=("q1", "q9"), qrels={"q1": {"d1": 2, "d3": 0}, "q9": {"d2": 1}}),
+        replace(suite, query_ids=("q2", "q1"), queries=("headache", "pyrexia")),
+        replace(suite, corpus_ids=suite.corpus_ids[::-1], corpus=suite.corpus[::-1]),
+        replace(suite, corpus_ids=suite.corpus_ids[::-1]),
+        replace(suite, corpus=(*suite.corpus[:2], "Cough with  blood.")),
+        replace(suite, qrels={**suite.qrels, "q1": {"d1": 1, "d3": 0}}),
+        replace(suite, qrels={**suite.qrels, "q1": {"d1": 2}}),
+    ]
+    assert len({version, *map(suite_checksum, others)}) == len(others) + 1
+
+
+def test_the_checksum_of_sentence_pairs() -> None:
+    pairs = SentencePairs("a", ("x", "y"), ("u", "v"), (1.0, 2.0))
+    version = suite_checksum(pairs)
+    assert suite_checksum(SentencePairs("b", ("x", "y"), ("u", "v"), (1, 2))) == version
+    others = [
+        replace(pairs, scores=(1.0, 2.5)),
+        replace(pairs, first=pairs.second, second=pairs.first),
+        replace(pairs, first=("y", "x"), second=("v", "u"), scores=(2.0, 1.0)),
+    ]
+    assert len({version, *map(suite_checksum, others)}) == 4

@@ -13,6 +13,7 @@ The BEIR layout is that of Thakur et al. 2021 (https://arxiv.org/abs/2104.08663)
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modernpubmed.errors import ModernPubMedError
+from modernpubmed.hub import fetch_data_set
 from modernpubmed.lines import json_lines, text_lines
 from modernpubmed.manifest import Manifest, refuse_other_files, replacing, sha256
 
@@ -33,6 +35,7 @@ WIKI_MEDICAL_TERMS = "gamino/wiki_medical_terms"
 UNJUDGED = "query without a relevant document"
 
 _KIND = "suite"
+_PAIRS_KIND = "sentence pairs"
 _QRELS_HEADER = "query-id\tcorpus-id\tscore"
 _PAIR_COLUMNS = (("s1", "sentence1"), ("s2", "sentence2"), ("score", "mean_score", "label"))
 
@@ -89,6 +92,39 @@ class SentencePairs:
     sources: Mapping[str, str] = field(default_factory=dict)
 
 
+def suite_checksum(suite: Suite | SentencePairs) -> str:
+    """Returns the version of a suite: a SHA-256 over what it holds, in hexadecimal.
+
+    Queries and documents count with their ids and in their order (which decides between ties),
+    then the grades of each query, in the order of their document ids; of sentence pairs, both
+    sides and the score. The name, ``dropped`` and ``sources`` do not count, so that a copy under
+    another name, packed or written anew, keeps its version. Figures of two versions do not
+    belong in one table.
+
+    >>> suite = Suite("tiny", ("q",), ("fever",), ("d",), ("Raised temperature.",), {"q": {"d": 1}})
+    >>> suite_checksum(suite)[:12]
+    '7ce761316870'
+    """
+    digest = hashlib.sha256()
+
+    def add(*record: str | float) -> None:
+        # JSON in ASCII is unambiguous, whatever tabs, line breaks or stray surrogates a text holds.
+        digest.update(json.dumps(record).encode("ascii") + b"\n")
+
+    if isinstance(suite, SentencePairs):
+        for first, second, score in zip(suite.first, suite.second, suite.scores, strict=True):
+            add("pair", first, second, float(score))
+        return digest.hexdigest()
+    for identifier, text in zip(suite.query_ids, suite.queries, strict=True):
+        add("query", identifier, text)
+    for identifier, text in zip(suite.corpus_ids, suite.corpus, strict=True):
+        add("document", identifier, text)
+    for query_id in suite.query_ids:
+        for document, grade in sorted(suite.qrels[query_id].items()):
+            add("grade", query_id, document, int(grade))
+    return digest.hexdigest()
+
+
 def read_suite(path: str | Path) -> Suite:
     """Reads a BEIR folder, or a Parquet file of pairs: each positive found by its anchor.
 
@@ -121,26 +157,58 @@ def read_suite(path: str | Path) -> Suite:
     corpus = _read_texts(corpus_file)
     queries = _read_texts(queries_file)
     qrels = _read_qrels(qrels_file, queries, corpus)
+    files = (corpus_file, queries_file, qrels_file)
+    return judged_suite(
+        folder.resolve().name,
+        queries,
+        corpus,
+        qrels,
+        file=qrels_file,
+        sources={file.relative_to(folder).as_posix(): sha256(file) for file in files},
+    )
+
+
+def judged_suite(
+    name: str,
+    queries: Mapping[str, str],
+    corpus: Mapping[str, str],
+    qrels: Mapping[str, Mapping[str, int]],
+    *,
+    file: str | Path,
+    sources: Mapping[str, str],
+    dropped: Mapping[str, int] | None = None,
+) -> Suite:
+    """A suite of those queries that a document is relevant to; the others are counted.
+
+    Args:
+        name: The suite's.
+        queries: Texts by id.
+        corpus: Texts by id.
+        qrels: Grades by document id, of every query.
+        file: Where the grades come from, for the refusal.
+        sources: SHA-256 of the files, by name.
+        dropped: What else was left out, by reason.
+
+    Raises:
+        ModernPubMedError: No document is relevant to any query.
+    """
     kept = {qid: text for qid, text in queries.items() if any(g > 0 for g in qrels[qid].values())}
     if not kept:
         raise ModernPubMedError(
             "no relevant pair: no qrel has a grade above 0",
-            file=qrels_file,
+            file=file,
             remedy="give each query at least one relevant document",
         )
-    unjudged = len(queries) - len(kept)
+    counts = {UNJUDGED: len(queries) - len(kept), **(dropped or {})}
     return Suite(
-        name=folder.resolve().name,
+        name=name,
         query_ids=tuple(kept),
         queries=tuple(kept.values()),
         corpus_ids=tuple(corpus),
         corpus=tuple(corpus.values()),
         qrels={query_id: qrels[query_id] for query_id in kept},
-        dropped={UNJUDGED: unjudged} if unjudged else {},
-        sources={
-            file.relative_to(folder).as_posix(): sha256(file)
-            for file in (corpus_file, queries_file, qrels_file)
-        },
+        dropped={reason: count for reason, count in counts.items() if count},
+        sources=sources,
     )
 
 
@@ -175,12 +243,15 @@ def _pairs_suite(file: Path) -> Suite:
     )
 
 
-def write_suite(suite: Suite, folder: str | Path) -> None:
+def write_suite(
+    suite: Suite, folder: str | Path, *, settings: Mapping[str, Any] | None = None
+) -> None:
     """Writes a suite as a BEIR folder with a manifest; ``read_suite`` gives it back.
 
     Args:
         suite: The suite; its texts go to ``text``, the titles stay empty.
         folder: Where to; one that this function wrote earlier is replaced.
+        settings: How it was made, for the manifest, which names its version beside them.
 
     Raises:
         ModernPubMedError: The folder holds other things than a suite, or an id holds a tab or a
@@ -220,12 +291,50 @@ def write_suite(suite: Suite, folder: str | Path) -> None:
         Manifest(
             kind=_KIND,
             inputs=suite.sources,
+            settings={**(settings or {}), "version": suite_checksum(suite)},
             counts={
                 "queries": len(suite.queries),
                 "documents": len(suite.corpus),
                 "judgements": len(grades),
             },
             dropped=suite.dropped,
+        ).write(temporary)
+
+
+def write_sentence_pairs(
+    pairs: SentencePairs, folder: str | Path, *, settings: Mapping[str, Any] | None = None
+) -> None:
+    """Writes ``NAME.tsv`` with a manifest into a folder; ``read_sentence_pairs`` reads the file.
+
+    Args:
+        pairs: The pairs; their name becomes the file's.
+        folder: Where to; one that this function wrote earlier is replaced.
+        settings: As in ``write_suite``.
+
+    Raises:
+        ModernPubMedError: The folder holds other things, or a sentence holds a tab or line break.
+    """
+    target = Path(folder)
+    name = f"{pairs.name}.tsv"
+    refuse_other_files(target, _PAIRS_KIND, {name}, "exists and is no folder of sentence pairs")
+    lines = ["s1\ts2\tscore\n"]
+    for number, row in enumerate(zip(pairs.first, pairs.second, pairs.scores, strict=True), 1):
+        if any(len(side.splitlines()) != 1 or "\t" in side for side in row[:2]):
+            raise ModernPubMedError(
+                "a sentence with a tab or a line break cannot be written to a table",
+                file=target,
+                record=f"pair {number}",
+                remedy="put a space in its place",
+            )
+        lines.append(f"{row[0]}\t{row[1]}\t{row[2]!r}\n")
+    with replacing(target) as temporary:
+        temporary.mkdir()
+        (temporary / name).write_text("".join(lines), encoding="utf-8")
+        Manifest(
+            kind=_PAIRS_KIND,
+            inputs=pairs.sources,
+            settings={**(settings or {}), "version": suite_checksum(pairs)},
+            counts={"pairs": len(pairs.scores)},
         ).write(temporary)
 
 
@@ -306,7 +415,7 @@ def wiki_medical_terms(
         ModernPubMedError: The hub cannot be reached and its cache has no copy; there is no
             Parquet file, or one without these two columns.
     """
-    folder = Path(source) if Path(source).is_dir() else _fetch_data_set(str(source), revision)
+    folder = Path(source) if Path(source).is_dir() else fetch_data_set(str(source), revision)
     files = sorted(folder.rglob("*.parquet"))
     if not files:
         raise ModernPubMedError(
@@ -353,24 +462,6 @@ def wiki_medical_terms(
     )
 
 
-def _fetch_data_set(name: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        return Path(
-            snapshot_download(
-                name, repo_type="dataset", revision=revision, allow_patterns=["*.parquet"]
-            )
-        )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModernPubMedError(
-            f"not to be had from the hub, nor in its cache ({type(error).__name__})",
-            file=name,
-            remedy="go online, or give a local folder with the data set's Parquet files",
-        ) from error
-
-
 def _find(folder: Path, *names: str) -> Path:
     for name in names:
         if (folder / name).is_file():
@@ -392,21 +483,28 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
 def _read_texts(file: Path) -> dict[str, str]:
     texts: dict[str, str] = {}
     for number, record in json_lines(file, '{"_id": "…", "text": "…"}'):
-        identifier, text = _record(file, number, record)
+        place = f"line {number}"
+        identifier, text = identified_text(record, file=file, place=place)
+        cause, remedy = None, ""
         if identifier in texts:
-            raise ModernPubMedError(
-                f"the id {identifier!r} is there already",
-                file=file,
-                record=f"line {number}",
-                remedy="give every record its own _id",
-            )
+            cause, remedy = f"the id {identifier!r} is there already", "give each its own _id"
+        elif not text:
+            cause, remedy = f"empty text ({identifier!r})", "give the text, or take the record out"
+        if cause is not None:
+            raise ModernPubMedError(cause, file=file, record=place, remedy=remedy)
         texts[identifier] = text
     return texts
 
 
-def _record(file: Path, number: int, record: dict[str, Any]) -> tuple[str, str]:
+def identified_text(record: Mapping[str, Any], *, file: Path, place: str) -> tuple[str, str]:
+    """The id of a BEIR query or document, and its title and text joined by a space.
+
+    Raises:
+        ModernPubMedError: ``_id`` or ``text`` is missing or no string.
+    """
+
     def refuse(cause: str, remedy: str) -> ModernPubMedError:
-        return ModernPubMedError(cause, file=file, record=f"line {number}", remedy=remedy)
+        return ModernPubMedError(cause, file=file, record=place, remedy=remedy)
 
     for key in ("_id", "text"):
         if record.get(key) is None:
@@ -416,10 +514,7 @@ def _record(file: Path, number: int, record: dict[str, Any]) -> tuple[str, str]:
         raise refuse(f"the _id {identifier!r} is no string", "give every record a string as _id")
     if not isinstance(title, str) or not isinstance(text, str):
         raise refuse("title or text is no string", "give texts as strings")
-    joined = f"{title} {text}".strip()
-    if not joined:
-        raise refuse(f"empty text ({identifier!r})", "give the text, or take the record out")
-    return str(identifier), joined
+    return str(identifier), f"{title} {text}".strip()
 
 
 def _read_qrels(

@@ -8,7 +8,8 @@ from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.evaluation import compare, read_result, read_similarity, write_card
+from modernpubmed.evaluation import compare, write_card
+from modernpubmed.evaluation.measurements import read_measurements
 from modernpubmed.evaluation.metrics import METRICS
 from modernpubmed.manifest import Manifest
 
@@ -40,12 +41,11 @@ def model(tmp_path: Path) -> Path:
 def results(bag, suite, tmp_path: Path):
     out = tmp_path / "results"
     compare([bag("base", dimension=16), bag("my-model", dimension=512)], [suite], out=out)
-    return [read_result(file) for file in sorted(out.glob("*__*.json"))], read_similarity(out)[0]
+    return read_measurements([out])
 
 
 def test_the_hub_reads_the_front_matter(model: Path, results) -> None:
-    every, examples = results
-    path = write_card(model, every, examples=examples)
+    path = write_card(model, results)
     assert path == model / "README.md"
     metadata = metadata_load(path)
     assert metadata["language"] == "en"
@@ -56,7 +56,7 @@ def test_the_hub_reads_the_front_matter(model: Path, results) -> None:
     assert "sentence-transformers" in metadata["tags"]
     card = ModelCard.load(path)
     assert card.data.model_name == "my-model"
-    (own,) = (result for result in every if result.model == "my-model")
+    (own,) = (result for result in results.comparison.results if result.model == "my-model")
     assert {
         (found.dataset_name, found.metric_name, found.metric_type): found.metric_value
         for found in card.data.eval_results
@@ -70,8 +70,7 @@ def test_the_hub_reads_the_front_matter(model: Path, results) -> None:
 
 
 def test_the_text(model: Path, results) -> None:
-    every, examples = results
-    text = write_card(model, every, examples=examples).read_text()
+    text = write_card(model, results).read_text()
     assert 'Encoder.load("my-model")' in text
     assert 'SentenceTransformer("my-model")' in text
     assert "| Metric | my-model | base | improvement | BM25 | improvement |" in text
@@ -89,7 +88,7 @@ def test_the_text(model: Path, results) -> None:
 
 
 def test_the_snippets_are_valid_python(model: Path, results) -> None:
-    text = write_card(model, results[0]).read_text()
+    text = write_card(model, results).read_text()
     snippets = [part.split("```")[0] for part in text.split("```python\n")[1:]]
     assert len(snippets) == 2
     for snippet in snippets:
@@ -98,7 +97,7 @@ def test_the_snippets_are_valid_python(model: Path, results) -> None:
 
 def test_a_foreign_model_without_a_manifest(model: Path, results) -> None:
     (model / "manifest.json").unlink()
-    path = write_card(model, results[0])
+    path = write_card(model, results)
     assert "Unknown: the folder has no manifest" in path.read_text()
     metadata = metadata_load(path)
     assert "base_model" not in metadata
@@ -107,23 +106,25 @@ def test_a_foreign_model_without_a_manifest(model: Path, results) -> None:
 
 def test_a_local_base_model_is_not_given_to_the_hub(model: Path, results) -> None:
     Manifest(kind="model", settings={"base_model": "/models/base"}).write(model)
-    path = write_card(model, results[0])
+    path = write_card(model, results)
     assert "base_model" not in metadata_load(path)
     assert "Base model: /models/base" in path.read_text()
 
 
-def test_only_suites_of_this_model_are_shown(model: Path, results, suite, bag, tmp_path) -> None:
+@pytest.mark.usefixtures("results")
+def test_only_suites_of_this_model_are_shown(model: Path, suite, bag, tmp_path) -> None:
     from dataclasses import replace
 
     out = tmp_path / "more"
-    compare([bag("base")], [replace(suite, name="elsewhere")], out=out)
-    more = [read_result(file) for file in out.glob("*__*.json")]
-    assert "elsewhere" not in write_card(model, [*more, *results[0]]).read_text()
+    compare([bag("base", dimension=16)], [replace(suite, name="elsewhere")], out=out)
+    both = read_measurements([out, tmp_path / "results"])
+    assert {table.suite for table in both.comparison.tables} == {"elsewhere", "tiny"}
+    assert "elsewhere" not in write_card(model, both).read_text()
 
 
 def test_what_gives_no_card(model: Path, results) -> None:
-    every = results[0]
-    with pytest.raises(ModernPubMedError, match=r"no result of other \(there: BM25, base, my-mod"):
+    every = results
+    with pytest.raises(ModernPubMedError, match=r"no result of other \(there: base, my-model, BM25"):
         write_card(model, every, name="other")
     with pytest.raises(ModernPubMedError, match="nowhere: no such folder"):
         write_card(model.parent / "nowhere", every)

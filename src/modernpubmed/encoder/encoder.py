@@ -7,6 +7,7 @@ texts, and a text that was cut is counted and said, never cut in silence.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,9 @@ from modernpubmed.errors import MissingExtraError, ModernPubMedError
 SHIPPED_MODEL = Path(__file__).parents[1] / "models" / "modernpubmed-mini"
 
 Vectors = NDArray[np.float32]
+
+# The texts that a model may want something put before.
+_ROLES = ("query", "document")
 
 
 class TruncationWarning(UserWarning):
@@ -47,6 +51,7 @@ class Encoder:
         model: What does the work.
         name: The model's short name, for tables and manifests.
         prompts: What is put before queries and documents.
+        folder: Where the model was read from, where it was read from a folder.
 
     >>> encoder = Encoder.load()
     >>> vectors = encoder.encode(["myocardial infarction", "heart attack", "asyncio.run()"])
@@ -57,10 +62,13 @@ class Encoder:
     True
     """
 
-    def __init__(self, model: _Model, *, name: str, prompts: Mapping[str, str]) -> None:
+    def __init__(
+        self, model: _Model, *, name: str, prompts: Mapping[str, str], folder: Path | None = None
+    ) -> None:
         self._model = model
         self.name = name
         self.prompts = prompts
+        self.folder = folder
         self.truncated = 0
 
     @classmethod
@@ -70,6 +78,7 @@ class Encoder:
         *,
         max_tokens: int | None = None,
         threads: int | None = None,
+        prompts: Mapping[str, str] | None = None,
     ) -> Self:
         """Loads a model.
 
@@ -78,11 +87,21 @@ class Encoder:
                 from; None is the model in the package.
             max_tokens: Cut texts at this length instead of the model's own, which it cannot exceed.
             threads: Processor threads of a graph; None leaves it to onnxruntime.
+            prompts: What to put before a ``query`` or a ``document`` instead of what the model's
+                own configuration says; a role that is not named keeps its own.
 
         Raises:
             ModernPubMedError: There is no such folder or hub model; it is broken; it has no graph
-                and the extra ``train`` is not installed.
+                and the extra ``train`` is not installed; a prompt is for something else than
+                ``query`` and ``document``.
         """
+        changed = dict(prompts or {})
+        for role, prompt in changed.items():
+            if role not in _ROLES or not isinstance(prompt, str):
+                raise ModernPubMedError(
+                    f"no prompt can be given for {role!r}, or it is no string",
+                    remedy="give strings for query and document",
+                )
         if max_tokens is not None and max_tokens < 1:
             raise ModernPubMedError(f"max_tokens is {max_tokens}", remedy="give 1 or more")
         path = Path(SHIPPED_MODEL if source is None else source)
@@ -92,11 +111,13 @@ class Encoder:
         if any((path / place).is_file() for place in GRAPH_PLACES):
             folder = read_folder(path)
             model = load_graph(folder, max_tokens=max_tokens, threads=threads)
-            return cls(model, name=name, prompts=folder.prompts)
-        return cls._load_with_torch(path, name, max_tokens)
+            return cls(model, name=name, prompts={**folder.prompts, **changed}, folder=path)
+        return cls._load_with_torch(path, name, max_tokens, changed)
 
     @classmethod
-    def _load_with_torch(cls, path: Path, name: str, max_tokens: int | None) -> Self:
+    def _load_with_torch(
+        cls, path: Path, name: str, max_tokens: int | None, changed: Mapping[str, str]
+    ) -> Self:
         if (path / "modules.json").is_file():
             try:
                 read_folder(path)  # says what is missing better than a traceback of torch does
@@ -114,7 +135,7 @@ class Encoder:
         from modernpubmed.encoder.torch_model import load_torch
 
         model = load_torch(path, max_tokens=max_tokens)
-        return cls(model, name=name, prompts=model.prompts)
+        return cls(model, name=name, prompts={**model.prompts, **changed}, folder=path)
 
     @property
     def dimension(self) -> int:
@@ -128,8 +149,11 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what computes the vectors: two encoders that share it agree."""
-        return self._model.fingerprint
+        """SHA-256 of what computes the vectors, prompts included: encoders that share it agree."""
+        used = [self.prompts.get(role, "") for role in _ROLES]
+        if not any(used):
+            return self._model.fingerprint
+        return hashlib.sha256(repr((self._model.fingerprint, *used)).encode()).hexdigest()
 
     def encode(self, texts: Sequence[str], *, prompt: str = "", batch_size: int = 32) -> Vectors:
         """The vectors of texts.

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.evaluation.bm25 import BM25
-from modernpubmed.evaluation.compare import Comparison, compare_results, render_markdown
-from modernpubmed.evaluation.evaluate import Result
+from modernpubmed.evaluation.comparison import Comparison
+from modernpubmed.evaluation.measurements import Measurements, with_first
 from modernpubmed.evaluation.metrics import METRICS
-from modernpubmed.evaluation.similarity import Correlation, ExampleScore
+from modernpubmed.evaluation.rendering import render_markdown
+from modernpubmed.evaluation.report_view import further_markdown
 from modernpubmed.manifest import MANIFEST_NAME, Manifest, replacing
 
 _CARD_NAME = "README.md"
@@ -56,7 +56,8 @@ and abstracts, definitions, names of diseases and findings.
 ## Limits
 
 - The vectors say how alike two texts are, not whether either is true, recent or retracted.
-- Negation, numbers, doses and units weigh little: "no fever" lies close to "fever".
+- Negation, sides, numbers, doses and look-alike drug names weigh little: "no fever" lies close to
+  "fever". The table of clinical contrast, where there is one, says how little.
 - Text beyond the model's length is cut. Languages other than English were not measured.
 - The literature's own gaps and biases (whom it studies, what gets published) are in the model.
 - **Not for diagnosis.** It is a research tool, not a medical device; no decision about a patient
@@ -65,22 +66,15 @@ and abstracts, definitions, names of diseases and findings.
 
 
 def write_card(
-    model_folder: str | Path,
-    results: Sequence[Result],
-    *,
-    examples: Sequence[ExampleScore] = (),
-    correlations: Sequence[Correlation] = (),
-    name: str | None = None,
+    model_folder: str | Path, measured: Measurements, *, name: str | None = None
 ) -> Path:
     """Writes a model's card to its folder; a README.md already there is replaced.
 
     Args:
         model_folder: The folder. Its ``manifest.json`` may be absent (another's model); its
             ``NOTICE`` is taken over as attribution.
-        results: Results of this model and of those it stands beside; of suites that this model
-            has no result on, none is shown.
-        examples: Similarity examples.
-        correlations: Correlations on judged pairs.
+        measured: What was measured of this model and of those it stands beside; of suites that
+            this model has no result on, none is shown.
         name: The model's name as in the results; None is the folder's name.
 
     Returns:
@@ -96,23 +90,12 @@ def write_card(
     if not folder.is_dir():
         raise ModernPubMedError("no such folder", file=folder, remedy="give a model folder")
     name = name or folder.resolve().name
-    own = [result for result in results if result.model == name]
-    if not own:
-        there = ", ".join(sorted({result.model for result in results})) or "none"
-        raise ModernPubMedError(
-            f"no result of {name} (there: {there})",
-            file=folder,
-            remedy="evaluate this model, or give the name it has in the results",
-        )
+    try:
+        measured = with_first(measured, name)
+    except ModernPubMedError as error:
+        raise ModernPubMedError(error.cause, file=folder, remedy=error.remedy) from error
     manifest = _manifest(folder)
     settings: Mapping[str, Any] = {} if manifest is None else manifest.settings
-    suites = {result.suite for result in own}
-    shown = [result for result in results if result.suite in suites]
-    comparison = compare_results(
-        sorted(shown, key=lambda result: (result.model != name, result.model == BM25)),
-        sorted(examples, key=lambda score: score.model != name),
-        sorted(correlations, key=lambda found: found.model != name),
-    )
     base = settings.get("base_model")
     data = ModelCardData(
         model_name=name,
@@ -130,39 +113,62 @@ def write_card(
         ],
         base_model=base if _is_hub_name(base) else None,
         metrics=list(METRICS.values()),
-        eval_results=_eval_results(own),
+        eval_results=_eval_results(name, measured.comparison),
     )
     with replacing(folder / _CARD_NAME) as temporary:
         temporary.write_text(
             f"---\n{data.to_yaml()}\n---\n\n"
-            + _body(folder.resolve().name, name, comparison, manifest, _notice(folder)),
+            + _body(folder.resolve().name, name, measured, manifest, _notice(folder)),
             "utf-8",
         )
     return folder / _CARD_NAME
 
 
-def _eval_results(results: Sequence[Result]) -> list[Any]:
+def _eval_results(name: str, comparison: Comparison) -> list[Any]:
+    """What the hub's leaderboards read: the eight metrics, and agreement with judgements."""
     from huggingface_hub import EvalResult
 
-    return [
+    retrieval = [
         EvalResult(
             task_type="information-retrieval",
             task_name="Information Retrieval",
-            dataset_type=re.sub(r"[^\w.-]", "_", result.suite),
+            dataset_type=_data_set(result.suite),
             dataset_name=result.suite,
             metric_type=METRICS[metric],
             metric_name=metric,
-            metric_value=value,
+            metric_value=result.metrics[metric],
         )
-        for result in results
-        for metric, value in result.metrics.items()
+        for result in comparison.results
+        if result.model == name
+        for metric in METRICS
     ]
+    similarity = [
+        EvalResult(
+            task_type="semantic-similarity",
+            task_name="Semantic Similarity",
+            dataset_type=_data_set(found.suite),
+            dataset_name=found.suite,
+            metric_type=kind,
+            metric_name=words,
+            metric_value=estimate.value,
+        )
+        for found in comparison.correlations
+        if found.model == name
+        for kind, words, estimate in (
+            ("spearman_cosine", "Spearman Cosine", found.spearman),
+            ("pearson_cosine", "Pearson Cosine", found.pearson),
+        )
+    ]
+    return retrieval + similarity
+
+
+def _data_set(suite: str) -> str:
+    return re.sub(r"[^\w.-]", "_", suite)
 
 
 def _body(
-    path: str, name: str, comparison: Comparison, manifest: Manifest | None, notice: str | None
+    path: str, name: str, measured: Measurements, manifest: Manifest | None, notice: str | None
 ) -> str:
-    tables = render_markdown(comparison)
     parts = [
         f"# {name}\n",
         "A sentence-transformers model that maps English biomedical text to vectors: texts that "
@@ -174,7 +180,8 @@ def _body(
         "first; "
         "`improvement` is its lead over the column to the left. BM25: Lucene's variant, English "
         "stop words left out, no stemmer.\n",
-        tables,
+        render_markdown(measured.comparison),
+        *([further] if (further := further_markdown(measured)) else []),
         _training(manifest),
         _INTENDED,
         _terms(manifest, notice),

@@ -20,8 +20,8 @@ draws), so none is ever 0 (Davison & Hinkley 1997, section 4.2).
 Scores of queries take few different values (nDCG@10 with one relevant document: eleven), so equal
 differences are grouped and what is drawn is how often each *group* comes up: a multinomial for
 the bootstrap, a binomial for the signs. That is the same distribution, at a cost that grows with
-the number of different values instead of the number of queries. Where most values differ, queries
-are drawn one by one. Draws are made in blocks, so memory is bounded.
+the number of different values instead of the number of queries. Queries whose value few others
+share are drawn one by one. Draws are made in blocks, so memory is bounded.
 
 Given up: BCa intervals, which need a jackknife of every figure. On simulated scores (skewed, a
 quarter of them 0) the 95 % percentile interval holds the true mean in 91 % of samples of 10
@@ -287,19 +287,24 @@ def _resampled(values: _Floats, draws: int, rng: np.random.Generator) -> tuple[_
     """
     n, centre = len(values), values.mean()
     different, counts = _groups(values)
-    means, moments = [], []
-    if _QUERIES_A_GROUP * len(different) < n:
-        apart = different - centre
-        for size in _blocks(draws, len(different)):
-            drawn = rng.multinomial(n, counts / n, size=size)
-            means.append(drawn @ apart / n)
-            moments.append(drawn @ apart**2 / n)
-    else:
-        apart = values - centre
-        for size in _blocks(draws, n):
-            sample = apart[rng.integers(0, n, size=(size, n), dtype=np.int32)]
-            means.append(sample.mean(axis=1))
-            moments.append(np.einsum("ij,ij->i", sample, sample) / n)
+    different -= centre
+    many = counts > _QUERIES_A_GROUP
+    single = np.repeat(different[~many], counts[~many])
+    grouped = different[many]
+    # How many draws fall on the single queries, and how often each group comes up. In this order:
+    # NumPy gives what rounding leaves over to the last, which must not be nothing.
+    shares = np.concatenate([[len(single)], counts[many]]) / n
+    means: list[_Floats] = []
+    moments: list[_Floats] = []
+    for size in _blocks(draws, len(single) + len(grouped)):
+        drawn = rng.multinomial(n, shares, size=size)
+        ends = np.cumsum(drawn[:, 0])
+        picks = rng.integers(0, max(1, len(single)), ends[-1], dtype=np.int32)
+        picked = single[picks]
+        for power, found in ((1, means), (2, moments)):
+            running = np.concatenate([[0.0], np.cumsum(picked**power)])
+            sums = running[ends] - running[ends - drawn[:, 0]]
+            found.append((drawn[:, 1:] @ grouped**power + sums) / n)
     return np.concatenate(means) + centre, np.concatenate(moments)
 
 
