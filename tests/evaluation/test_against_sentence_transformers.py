@@ -1,4 +1,4 @@
-"""Our eight metrics against the evaluator that defines them, on rankings full of ties."""
+"""Our metrics against the evaluator that defines them, on rankings full of ties."""
 
 from __future__ import annotations
 
@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 
 from modernpubmed.evaluation import ranking
-from modernpubmed.evaluation.metrics import METRICS, score
+from modernpubmed.evaluation.metrics import METRICS, depth_of, score
 from modernpubmed.suites import Suite
+
+#: What the evaluator can be asked for beside the eight.
+FURTHER = [
+    *(f"{measure}@{k}" for k in (1, 2, 7, 200) for measure in ("Precision", "Recall")),
+    *("Accuracy@7", "MRR@7", "MRR@200", "nDCG@1", "nDCG@200", "MAP@1", "MAP@7", "MAP@200"),
+]
+NAMES = {**METRICS, **{name: f"cosine_{name.lower()}" for name in FURTHER}}
 
 
 def quantised(rng: np.random.Generator, rows: int) -> np.ndarray:
@@ -77,7 +84,11 @@ def their_metrics(
         dict(zip(suite.query_ids, suite.queries, strict=True)),
         dict(zip(suite.corpus_ids, suite.corpus, strict=True)),
         {query: set(suite.relevant(query)) for query in suite.query_ids},
-        ndcg_at_k=[5, 10],
+        accuracy_at_k=[1, 3, 5, 10, 7],
+        precision_recall_at_k=[1, 2, 7, 200],
+        mrr_at_k=[10, 7, 200],
+        ndcg_at_k=[5, 10, 1, 200],
+        map_at_k=[100, 1, 7, 200],
         write_csv=False,
         **options,
     )
@@ -85,12 +96,16 @@ def their_metrics(
 
 
 def our_metrics(suite: Suite, queries: np.ndarray, corpus: np.ndarray) -> dict[str, float]:
-    values = score(ranking.rank(queries, corpus, suite.corpus_ids), suite)
-    return {METRICS[name]: float(row.mean()) for name, row in values.items()}
+    run = ranking.rank(queries, corpus, suite.corpus_ids, depth_of(FURTHER))
+    values = score(run, suite, [*METRICS, *FURTHER])
+    # The eight do not depend on how much deeper the run is than they need.
+    for name, row in score(ranking.rank(queries, corpus, suite.corpus_ids), suite).items():
+        assert (values[name] == row).all()
+    return {NAMES[name]: float(row.mean()) for name, row in values.items()}
 
 
 def assert_equal(ours: dict[str, float], theirs: dict[str, float]) -> None:
-    assert list(ours) == list(METRICS.values())
+    assert list(ours) == list(NAMES.values())
     for name, value in ours.items():
         assert value == pytest.approx(theirs[name], abs=1e-9, rel=0), name
 

@@ -124,7 +124,9 @@ def test_only_suites_of_this_model_are_shown(model: Path, suite, bag, tmp_path) 
 
 def test_what_gives_no_card(model: Path, results) -> None:
     every = results
-    with pytest.raises(ModernPubMedError, match=r"no result of other \(there: base, my-model, BM25"):
+    with pytest.raises(
+        ModernPubMedError, match=r"no result of other \(there: base, my-model, BM25"
+    ):
         write_card(model, every, name="other")
     with pytest.raises(ModernPubMedError, match="nowhere: no such folder"):
         write_card(model.parent / "nowhere", every)

@@ -13,7 +13,9 @@ import pytest
 from modernpubmed.encoder import TruncationWarning
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.evaluation import evaluate, evaluate_bm25, read_result, write_result
-from modernpubmed.evaluation.metrics import METRICS
+from modernpubmed.evaluation.evaluate import run_path
+from modernpubmed.evaluation.metrics import METRICS, TREC_METRICS
+from modernpubmed.suites import suite_checksum
 
 
 def test_a_result_says_everything(bag, suite) -> None:
@@ -26,7 +28,13 @@ def test_a_result_says_everything(bag, suite) -> None:
     for name, value in result.metrics.items():
         assert value == pytest.approx(np.mean(result.per_query[name]), abs=1e-12)
     assert (result.truncated_queries, result.truncated_documents) == (1, 0)
-    assert result.seconds >= 0
+    assert result.seconds >= result.query_seconds >= 0
+    assert result.document_seconds >= 0
+    assert result.suite_version == suite_checksum(suite)
+    assert (result.dimension, result.prompts) == (512, {})
+    assert list(result.trec_metrics) == list(result.trec_per_query) == list(TREC_METRICS)
+    assert result.trec_metrics["Accuracy@1"] == pytest.approx(2 / 3)  # here the higher id wins
+    assert result.trec_per_query["Accuracy@1"] == (0.0, 1.0, 1.0)
     manifest = result.manifest
     assert manifest.kind == "result"
     assert manifest.inputs == {"corpus.jsonl": "a" * 64, "model": "0" * 64}
@@ -68,13 +76,50 @@ def test_an_encoder_that_loses_rows_is_refused(bag, suite) -> None:
         evaluate(Losing(), suite)
 
 
-def test_an_encoder_that_gives_nan_is_refused(bag, suite) -> None:
+def test_an_encoder_that_gives_nan_is_refused_by_id(bag, suite) -> None:
     class Broken(bag):
         def encode_query(self, texts):
-            return self.encode(texts) * np.nan
+            vectors = self.encode(texts)
+            vectors[1] = np.inf
+            return vectors
 
-    with pytest.raises(ModernPubMedError, match="vector of query 0 is not finite"):
+    with pytest.raises(ModernPubMedError, match="query 'q2': vector is not finite"):
         evaluate(Broken(), suite)
+
+
+def test_an_encoder_that_refuses_a_text_names_its_id(bag, suite) -> None:
+    # Our own encoder says the place of the text in what it was given.
+    class Refusing(bag):
+        def encode_document(self, _):
+            raise ModernPubMedError("gave NaN", record="text 2", remedy="train again")
+
+    with pytest.raises(ModernPubMedError, match=r"^document 'd3': gave NaN\. Remedy: train again"):
+        evaluate(Refusing(), suite)
+
+
+def test_a_dimension_other_than_its_own_is_refused(bag, suite) -> None:
+    class Wider(bag):
+        def encode_document(self, texts):
+            return np.ones((len(texts), self.dimension + 1), np.float32)
+
+    with pytest.raises(ModernPubMedError, match=r"shape \(3, 65\), not \(3, 64\).*\(bag says 64\)"):
+        evaluate(Wider(), suite)
+
+
+def test_further_metrics_and_prompts(bag, suite, tmp_path: Path) -> None:
+    encoder = bag()
+    encoder.prompts = {"query": "query: ", "document": "", "clustering": "other"}
+    result = evaluate(encoder, suite, metrics=["ndcg@20", "P@150", "MRR@10"], runs=tmp_path)
+    assert list(result.metrics) == [*METRICS, "nDCG@20", "Precision@150"]
+    assert list(result.trec_metrics) == [*TREC_METRICS, "nDCG@20", "Precision@150"]
+    assert result.metrics["Precision@150"] == pytest.approx(1 / 150)
+    assert result.prompts == {"query": "query: ", "document": ""}
+    assert result.manifest.settings["depth"] == 150
+    assert run_path(tmp_path, "bag", "tiny").is_file()
+    path = write_result(result, tmp_path)
+    assert read_result(path) == result
+    with pytest.raises(ModernPubMedError, match="no such metric: 'F1@3'"):
+        evaluate(encoder, suite, metrics=["F1@3"])
 
 
 def test_results_round_trip(bag, suite, tmp_path: Path) -> None:
@@ -101,6 +146,17 @@ def test_bad_results_are_refused(suite, tmp_path: Path) -> None:
         path.write_text(json.dumps(spoil))
         with pytest.raises(ModernPubMedError, match="no readable result"):
             read_result(path)
+    new = set(values) - {
+        *("model", "suite", "metrics", "query_ids", "per_query", "documents", "seconds"),
+        *("truncated_queries", "truncated_documents", "manifest"),
+    }
+    path.write_text(json.dumps({key: value for key, value in values.items() if key not in new}))
+    with pytest.raises(ModernPubMedError, match=r"older version.*Remedy: evaluate again"):
+        read_result(path)
+    spoilt = {**result.trec_per_query, "MAP@100": (1.0,)}
+    write_result(replace(result, trec_per_query=spoilt), tmp_path)
+    with pytest.raises(ModernPubMedError, match="metrics or queries missing"):
+        read_result(path)
     write_result(replace(result, query_ids=("q1",)), tmp_path)
     with pytest.raises(ModernPubMedError, match="metrics or queries missing"):
         read_result(path)

@@ -199,7 +199,7 @@ def test_what_compare_gave_is_rendered(bag, suite):
     for metric in TREC_METRICS:
         assert trec.count(f"\n{metric} ") == 2
     markdown = render_markdown(found)
-    assert "| sts | ours | 2 | 1.0000 | 1.0000 | 0 |" in markdown
+    assert "| sts | ours | 2 | 1.0000 [1.000, 1.000] | 1.0000 [1.000, 1.000] | 0 |" in markdown
     assert "pipe\\|theirs" in markdown
     # Every line of a table has the same number of columns.
     for block in markdown.split("### ")[1:]:

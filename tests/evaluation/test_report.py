@@ -175,7 +175,7 @@ def test_every_section_is_there_with_its_figures(folder: Path, tmp_path: Path) -
     assert any(cells[:2] == ["typing errors", "3"] for cells in page.rows)
     assert any(cells[0] == "ours on tiny" and cells[4] == "2" for cells in page.rows)
     assert any(cells[0] == "negation" and cells[2].startswith("0.300") for cells in page.rows)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 5  # forest, bars, 2 × areas, speed
+    assert sum(tag == "svg" for tag, _ in page.tags) == 6  # 2 × forest, bars, 2 × areas, speed
     words = " ".join(page.words)
     assert "train_pairs/b" in words  # training data that was not looked at is named
 

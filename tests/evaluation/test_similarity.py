@@ -48,8 +48,24 @@ def test_correlate(bag) -> None:
     )
     found = correlate(bag("m", dimension=4096), pairs)
     assert (found.model, found.suite, found.pairs, found.truncated) == ("m", "sts", 4, 1)
-    assert found.spearman == pytest.approx(1.0)  # cosines 1, 1/2, 0, 0: ties where the scores tie
-    assert found.pearson == pytest.approx(1.0)
+    assert found.spearman.value == pytest.approx(
+        1.0
+    )  # cosines 1, 1/2, 0, 0: ties where the scores tie
+    assert found.pearson.value == pytest.approx(1.0)
+
+
+def test_intervals_cover_the_truth() -> None:
+    from modernpubmed.evaluation.similarity import _with_interval
+
+    rng, inside = np.random.default_rng(3), 0
+    for _ in range(60):
+        a = rng.normal(size=150)
+        b = 0.6 * a + 0.8 * rng.normal(size=150)  # true correlation 0.6
+        found = _with_interval(pearson, a, b)
+        inside += found.low <= 0.6 <= found.high
+    assert inside >= 52
+    again = _with_interval(pearson, a, b)
+    assert again == found
 
 
 def test_no_correlation_with_a_constant(bag) -> None:
@@ -74,6 +90,11 @@ def test_round_trip(bag, tmp_path: Path) -> None:
     correlations = (correlate(bag(), pairs),)
     write_similarity(tmp_path, examples, correlations)
     assert read_similarity(tmp_path) == (examples, correlations)
+    # Another model's stay, this one's are replaced.
+    other = (correlate(bag("other"), pairs),)
+    write_similarity(tmp_path, (), other)
+    write_similarity(tmp_path, examples, correlations)
+    assert read_similarity(tmp_path) == (examples, (*other, *correlations))
     (tmp_path / "similarity.json").write_text('{"examples": [{"model": "m"}]}')
     with pytest.raises(ModernPubMedError, match=r"similarity\.json: no readable similarities"):
         read_similarity(tmp_path)

@@ -218,13 +218,14 @@ def _score(
     value: NDArray[np.float64]
     for metric in map(parse_metric, metrics):
         k, first = metric.k, hits[:, : metric.k]
+        found: NDArray[np.int64] = first.sum(axis=1)
         match metric.measure:
             case "Accuracy":
-                value = first.any(axis=1).astype(np.float64)
+                value = (found > 0).astype(np.float64)
             case "Precision":
-                value = np.asarray(first.sum(axis=1) / k)
+                value = found / k
             case "Recall":
-                value = first.sum(axis=1) / relevant
+                value = found / relevant
             case "MRR":
                 value = _reciprocal_rank(first)
             case "nDCG":

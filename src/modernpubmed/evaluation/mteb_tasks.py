@@ -156,12 +156,7 @@ def medical_tasks() -> list[str]:
         import mteb
 
     benchmark = mteb.get_benchmark(MEDICAL_BENCHMARK)
-    found = mteb.get_tasks(
-        tasks=[task.metadata.name for task in benchmark.tasks],
-        languages=[_LANGUAGE],
-        exclusive_language_filter=True,
-    )
-    return [task.metadata.name for task in found]
+    return [task.metadata.name for task in benchmark.tasks if _in_english(task.metadata)]
 
 
 def render_mteb(scores: Iterable[MtebScore]) -> str:
@@ -205,10 +200,20 @@ def _tasks(wanted: Sequence[Any]) -> list[Any]:
                 f"MTEB has no task {task!r}{f'; it has {close}' if close else ''}",
                 remedy=f"name a task of MTEB, or none for {', '.join(medical_tasks())}",
             )
-        chosen.append(mteb.get_task(task, languages=[_LANGUAGE], exclusive_language_filter=True))
+        found = mteb.get_task(task)
+        if _in_english(found.metadata):
+            found.filter_languages([_LANGUAGE], exclusive_language_filter=True)
+        chosen.append(found)
     if not chosen:
         raise ModernPubMedError("no task named", remedy="name one, or leave the list away")
     return chosen
+
+
+def _in_english(metadata: Any) -> bool:
+    """Whether a subset of the task is English on both sides."""
+    given = metadata.eval_langs
+    subsets = given.values() if isinstance(given, dict) else [given]
+    return any(all(code.startswith(f"{_LANGUAGE}-") for code in codes) for codes in subsets)
 
 
 class _Model:

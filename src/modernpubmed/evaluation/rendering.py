@@ -134,8 +134,8 @@ def _blocks(comparison: Comparison, convention: str) -> list[_Block]:
                 found.suite,
                 found.model,
                 f"{found.pairs:,}",
-                f"{found.spearman:.4f}",
-                f"{found.pearson:.4f}",
+                f"{found.spearman.value:.4f} {_interval(found.spearman)}",
+                f"{found.pearson.value:.4f} {_interval(found.pearson)}",
                 f"{found.truncated:,}",
             ]
             for found in comparison.correlations

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,11 +19,15 @@ from numpy.typing import NDArray
 
 from modernpubmed.encoder import TruncationWarning
 from modernpubmed.errors import ModernPubMedError
+from modernpubmed.evaluation.measured import Estimate
 from modernpubmed.manifest import replacing
 from modernpubmed.protocols import TextEncoder
-from modernpubmed.suites import SentencePairs
+from modernpubmed.suites import SentencePairs, suite_checksum
 
 _SIMILARITY_NAME = "similarity.json"
+_DRAWS = 2_000
+
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +73,21 @@ class Correlation:
         model: The model's short name.
         suite: The name of the file of pairs.
         pairs: How many.
-        spearman: Correlation of the ranks, -1 to 1.
-        pearson: Correlation of the values, -1 to 1.
+        spearman: Correlation of the ranks, -1 to 1, with its 95 % interval.
+        pearson: Correlation of the values, the same.
         truncated: How many sentences were cut to the model's length.
+        version: SHA-256 of the pairs, as ``suite_checksum`` gives it.
+        fingerprint: The model's.
     """
 
     model: str
     suite: str
     pairs: int
-    spearman: float
-    pearson: float
+    spearman: Estimate
+    pearson: Estimate
     truncated: int
+    version: str
+    fingerprint: str
 
 
 def similarity_examples(encoder: TextEncoder) -> tuple[ExampleScore, ...]:
@@ -95,6 +103,8 @@ def similarity_examples(encoder: TextEncoder) -> tuple[ExampleScore, ...]:
 
 def correlate(encoder: TextEncoder, pairs: SentencePairs) -> Correlation:
     """Spearman's and Pearson's correlation of a model's cosines with the scores of ``pairs``.
+
+    The intervals are percentile bootstrap over pairs (2,000 draws, always the same ones).
 
     Raises:
         ModernPubMedError: All scores or all cosines are equal, so no correlation is defined.
@@ -113,10 +123,28 @@ def correlate(encoder: TextEncoder, pairs: SentencePairs) -> Correlation:
         model=encoder.name,
         suite=pairs.name,
         pairs=len(scores),
-        spearman=spearman(scores, cosines),
-        pearson=pearson(scores, cosines),
+        spearman=_with_interval(spearman, scores, cosines),
+        pearson=_with_interval(pearson, scores, cosines),
         truncated=encoder.truncated - before,
+        version=suite_checksum(pairs),
+        fingerprint=encoder.fingerprint,
     )
+
+
+def _with_interval(
+    correlation: Callable[[_Floats, _Floats], float], a: _Floats, b: _Floats
+) -> Estimate:
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(_DRAWS):
+        rows = generator.integers(0, len(a), len(a))
+        x, y = a[rows], b[rows]
+        # A sample of one value only has no correlation; of more than a few pairs none is like that.
+        if x.min() < x.max() and y.min() < y.max():
+            drawn.append(correlation(x, y))
+    value = correlation(a, b)
+    low, high = np.quantile(drawn, (0.025, 0.975)) if drawn else (value, value)
+    return Estimate(value, float(low), float(high))
 
 
 def pearson(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
@@ -154,11 +182,23 @@ def write_similarity(
     examples: Sequence[ExampleScore],
     correlations: Sequence[Correlation] = (),
 ) -> Path:
-    """Writes ``similarity.json`` and returns its path; one already there is replaced."""
+    """Writes ``similarity.json`` and returns its path.
+
+    What is there of other models, or of these on other files of pairs, stays; a file that is not
+    readable is replaced.
+    """
     path = Path(folder) / _SIMILARITY_NAME
+    new_examples = {(score.model, score.pair) for score in examples}
+    new_correlations = {(found.model, found.suite) for found in correlations}
+    try:
+        old_examples, old_correlations = read_similarity(folder)
+    except ModernPubMedError:
+        old_examples, old_correlations = (), ()
+    kept = [one for one in old_examples if (one.model, one.pair) not in new_examples]
+    others = [one for one in old_correlations if (one.model, one.suite) not in new_correlations]
     content = {
-        "examples": [asdict(example) for example in examples],
-        "correlations": [asdict(correlation) for correlation in correlations],
+        "examples": [asdict(example) for example in (*kept, *examples)],
+        "correlations": [asdict(correlation) for correlation in (*others, *correlations)],
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", "utf-8")
@@ -180,7 +220,17 @@ def read_similarity(
             ExampleScore(**{**row, "pair": ExamplePair(**row["pair"])})
             for row in content["examples"]
         )
-        return examples, tuple(Correlation(**row) for row in content["correlations"])
+        correlations = tuple(
+            Correlation(
+                **{
+                    **row,
+                    "spearman": Estimate(**row["spearman"]),
+                    "pearson": Estimate(**row["pearson"]),
+                }
+            )
+            for row in content["correlations"]
+        )
+        return examples, correlations
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModernPubMedError(
             f"no readable similarities ({error})", file=file, remedy="evaluate again"

@@ -82,7 +82,7 @@ def read_pairs(path: Path) -> Iterator[Pair]:
         ModernPubMedError: The file is missing, empty, damaged, of another form, a row of it has a
             null where none may be (names the row), or a line is no such object (names the line).
     """
-    for record in _read_records(path):
+    for record in read_records(path):
         if isinstance(record, Article):
             raise ModernPubMedError(
                 "this is a table of articles, not of pairs",
@@ -208,7 +208,7 @@ def _selected(
 ) -> Iterator[tuple[Article | Pair, Pair]]:
     """Each record that the rules for articles let through, and the pair it became."""
     for path in inputs:
-        for number, record in enumerate(_read_records(path), start=1):
+        for number, record in enumerate(read_records(path), start=1):
             if isinstance(record, Pair) and record.kind != KINDS[0]:
                 raise ModernPubMedError(
                     f"this pair is of the kind {record.kind}",
@@ -252,7 +252,7 @@ def _of_terminologies(
 def _file(path: Path, kind: str) -> Path:
     """The file whose bytes stand for an input."""
     if kind not in TERMINOLOGY_KINDS:
-        return _table(path)
+        return table_path(path)
     if not path.is_file():
         raise ModernPubMedError(
             "this is a folder, not a terminology" if path.is_dir() else "there is no such file",
@@ -262,8 +262,13 @@ def _file(path: Path, kind: str) -> Path:
     return path
 
 
-def _read_records(path: Path) -> Iterator[Article | Pair]:
-    table = _table(path)
+def read_records(path: Path) -> Iterator[Article | Pair]:
+    """The articles or pairs of a table, told apart by its columns; see ``build_pairs``.
+
+    Raises:
+        ModernPubMedError: The file is missing, damaged, or something else.
+    """
+    table = table_path(path)
     try:
         with table.open("rb") as file:
             start = file.read(4)
@@ -276,7 +281,12 @@ def _read_records(path: Path) -> Iterator[Article | Pair]:
     return _read_parquet(table) if start == b"PAR1" else _read_json_lines(table)
 
 
-def _table(path: Path) -> Path:
+def table_path(path: Path) -> Path:
+    """The table itself, of a folder that holds one.
+
+    Raises:
+        ModernPubMedError: There is none, or the folder is one of split pairs.
+    """
     if not path.exists():
         raise ModernPubMedError("there is no such file or folder", file=path, remedy=_REMEDY)
     if not path.is_dir():
