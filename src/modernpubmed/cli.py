@@ -17,9 +17,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from modernpubmed.cli_evaluation import add_evaluation_verbs
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.manifest import Manifest, code_version, replacing, sha256
+from modernpubmed.terminal import clear, remark, report, say, show_warning
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -27,7 +29,7 @@ Command = Callable[[argparse.Namespace], None]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit status."""
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = show_warning
         try:
             try:
                 options = _parser().parse_args(arguments)
@@ -36,10 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 # Here, not when Python exits: a reader that has gone is then still ours to handle.
                 sys.stdout.flush()
         except ModernPubMedError as error:
-            _remark(str(error))
+            remark(str(error))
             return 2
         except KeyboardInterrupt as error:
-            _remark(str(error) or "stopped")
+            remark(str(error) or "stopped")
             return 130
         except BrokenPipeError:
             # The reader (head, say) has seen enough; keep Python from saying so again on exit.
@@ -49,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # Inputs are refused where they are read; what is left is the disk: full, read-only, …
             if error.errno is None:
                 raise
-            _remark(str(_on_disk(error)))
+            remark(str(_on_disk(error)))
             return 2
     return 0
 
@@ -118,64 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
     _out(add, "the model folder to make")
 
-    add = verb("suites", _suites, "list the test suites, or make one as a BEIR folder")
-    add.add_argument("name", nargs="?", help="the suite to make or fetch; without one, the list")
-    add.add_argument("--out", type=Path, help="folder to write it to")
-    add.add_argument("--suites", type=Path, help="folder that holds suites as BEIR folders")
-    add.add_argument("--source", type=Path, help="your articles or pairs, for a PubMed suite")
-    add.add_argument("--queries", type=int, default=1000, help="of a PubMed suite; %(default)s")
-    add.add_argument("--distractors", type=int, default=50_000, help="the same; %(default)s")
-    add.add_argument("--since", help="articles published on or after this date (YYYY-MM-DD)")
-    add.add_argument("--until", help="articles published on or before it")
-
-    add = verb("compare", _compare, "evaluate models and BM25 side by side")
-    add.add_argument("models", nargs="+", help="folders or hub names; 'shipped' is the package's")
-    add.add_argument("--suite", action="append", default=[], help="a BEIR folder, or a name")
-    add.add_argument("--wiki-medical-terms", action="store_true", help="the published suite (hub)")
-    add.add_argument("--pairs", type=Path, action="append", default=[], help="judged pairs, .tsv")
-    add.add_argument("--metric", default="nDCG@10", help="the main metric; default %(default)s")
-    add.add_argument("--metrics", nargs="+", default=[], help="further ones, as Recall@50")
-    add.add_argument("--trec", action="store_true", help="print trec_eval's convention")
-    add.add_argument(
-        "--query-prompt",
-        action="append",
-        default=[],
-        metavar="MODEL=TEXT",
-        help="instead of its own",
-    )
-    add.add_argument("--document-prompt", action="append", default=[], metavar="MODEL=TEXT")
-    add.add_argument("--contrast", choices=("dev", "test", "all"), help="clinical contrast suite")
-    add.add_argument(
-        "--non-medical",
-        nargs="?",
-        const="",
-        metavar="FILE",
-        help="tell apart; default our own texts",
-    )
-    add.add_argument("--related", type=Path, help="related pairs (.parquet) for --non-medical")
-    add.add_argument("--robustness", action="store_true", help="typos, case, spelling, length …")
-    add.add_argument(
-        "--trained-on", type=Path, nargs="+", default=[], help="the first model's training pairs"
-    )
-    add.add_argument("--speed", action="store_true", help="texts a second, in turns")
-    add.add_argument("--full", action="store_true", help="all of these but --trained-on")
-    add.add_argument("--markdown", action="store_true", help="print Markdown")
-    add.add_argument("--vectors", type=Path, help="folder that keeps vectors for the next time")
-    add.add_argument("--out", type=Path, help="folder for the results as JSON")
-
-    add = verb("evaluate", _evaluate, "run MTEB's medical tasks on a model")
-    add.add_argument("model", help="folder or hub name; 'shipped' is the package's")
-    add.add_argument("--mteb", nargs="*", required=True, metavar="TASK", help="default all medical")
-    add.add_argument("--out", type=Path, help="folder for MTEB's results")
-
-    add = verb("report", _report_verb, "make a page and Markdown of results")
-    add.add_argument("results", type=Path, nargs="+", help="what 'compare --out' wrote")
-    _out(add, "folder for report.html and report.md")
-
-    add = verb("card", _card, "write a model's card from results")
-    add.add_argument("model", type=Path, help="the model folder")
-    add.add_argument("results", type=Path, nargs="+", help="what 'compare --out' wrote")
-    add.add_argument("--name", help="the model's name in the results")
+    add_evaluation_verbs(verb)
 
     add = verb("encode", _encode, "turn texts into vectors")
     add.add_argument("input", type=Path, help="one text a line; - is standard input")
@@ -221,9 +166,9 @@ def _demo(options: argparse.Namespace) -> None:
     from modernpubmed import demo
 
     if options.pubmed:
-        demo.on_pubmed(_say, _report, _cache() / "updatefiles")
+        demo.on_pubmed(say, report, _cache() / "updatefiles")
     else:
-        demo.on_phenotypes(_say, _report)
+        demo.on_phenotypes(say, report)
 
 
 def _parse(options: argparse.Namespace) -> None:
@@ -243,7 +188,7 @@ def _pairs(options: argparse.Namespace) -> None:
         options.out,
         kind=options.kind,
         dev_share=options.dev_share,
-        progress=lambda read: _report("records read", read, 0),
+        progress=lambda read: report("records read", read, 0),
     )
     _summary(manifest, options.out)
 
@@ -256,8 +201,8 @@ def _train(options: argparse.Namespace) -> None:
         from modernpubmed.training.train import TrainingStoppedError, train
     start = time.monotonic()
 
-    def report(record: dict[str, Any]) -> None:
-        _clear()
+    def log(record: dict[str, Any]) -> None:
+        clear()
         for line in _training_lines(record, time.monotonic() - start):
             print(line, file=sys.stderr, flush=True)
 
@@ -269,8 +214,8 @@ def _train(options: argparse.Namespace) -> None:
             base=options.base,
             cache=options.cache,
             report_to=options.report_to,
-            report=report,
-            progress=_report,
+            report=log,
+            progress=report,
         )
     except TrainingStoppedError as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped
@@ -288,7 +233,7 @@ def _mine(options: argparse.Namespace) -> None:
         depth=options.depth,
         margin=options.margin,
         mesh_overlap=options.mesh_overlap,
-        progress=_report,
+        progress=report,
     )
     _summary(manifest, options.out)
 
@@ -310,125 +255,6 @@ def _average(options: argparse.Namespace) -> None:
     with needs_extra("train", "averaging"):
         from modernpubmed.training.average import average
     _summary(average(options.models, options.out, weights=options.weights), options.out)
-
-
-def _compare(options: argparse.Namespace) -> None:
-    from modernpubmed.evaluation.compare import compare
-    from modernpubmed.evaluation.discrimination import discrimination_texts
-    from modernpubmed.evaluation.lab import Lab, measure
-    from modernpubmed.evaluation.rendering import render_markdown, render_text
-    from modernpubmed.evaluation.robustness import publication_years
-    from modernpubmed.registry import entries, get
-    from modernpubmed.suites import Suite, read_sentence_pairs, read_suite
-
-    if options.related and options.non_medical is None:
-        raise ModernPubMedError("--related without --non-medical", remedy="give both")
-    if options.full:
-        options.contrast = options.contrast or "test"
-        options.non_medical = options.non_medical or ""
-        options.robustness = options.speed = True
-    further = options.contrast or options.non_medical is not None or options.robustness
-    if (further or options.trained_on or options.speed) and options.out is None:
-        raise ModernPubMedError(
-            "further measurements are kept beside the results", remedy="give --out FOLDER"
-        )
-    names = [*options.suite, *(["wiki_medical_terms"] if options.wiki_medical_terms else [])]
-    read = {name: read_suite(name) if Path(name).exists() else get(name) for name in names}
-    if options.suites is not None:
-        own = [entry for entry in entries(options.suites) if entry.here() and entry.how == "on disk"]
-        read |= {entry.name: entry.make() for entry in own}
-    suites = {name: suite for name, suite in read.items() if isinstance(suite, Suite)}
-    pairs = [suite for suite in read.values() if not isinstance(suite, Suite)]
-    pairs += [read_sentence_pairs(path) for path in options.pairs]
-    loads = {name: _prompts(options, name) for name in options.models}
-    encoders = [_load(name, prompts=prompts) for name, prompts in loads.items()]
-    sources = {encoder.name: name for encoder, name in zip(encoders, loads, strict=True)}
-    comparison = compare(
-        encoders,
-        list(suites.values()),
-        pairs=pairs,
-        out=options.out,
-        metric=options.metric,
-        metrics=options.metrics,
-        vectors=options.vectors,
-        progress=_report,
-    )
-    lab = Lab(
-        contrast=options.contrast,
-        discrimination=None
-        if options.non_medical is None
-        else discrimination_texts(options.related, options.non_medical or None),
-        robustness=options.robustness,
-        years={
-            suite.name: publication_years(path)
-            for path, suite in suites.items()
-            if Path(path).exists()
-        },
-        trained_on=options.trained_on,
-        speed=options.speed,
-    )
-    if options.out is not None:
-        measure(
-            lab,
-            encoders,
-            list(suites.values()),
-            comparison,
-            options.out,
-            folders={encoder.name: encoder.folder for encoder in encoders},
-            cut=lambda name, tokens: _load(
-                sources[name], max_tokens=tokens, prompts=loads[sources[name]]
-            ),
-            vectors=options.vectors,
-            progress=_report,
-        )
-    convention = "trec_eval" if options.trec else "sentence-transformers"
-    render = render_markdown if options.markdown else render_text
-    print(render(comparison, convention=convention), end="")
-
-
-def _load(name: str, **settings: Any) -> Encoder:
-    return Encoder.load(None if name == "shipped" else name, **settings)
-
-
-def _prompts(options: argparse.Namespace, name: str) -> dict[str, str]:
-    """The prompts given for a model instead of its own."""
-    prompts = {}
-    for role, given in (("query", options.query_prompt), ("document", options.document_prompt)):
-        for setting in given:
-            model, separator, text = setting.partition("=")
-            if not separator or model not in options.models:
-                raise ModernPubMedError(
-                    f"{setting!r} is not MODEL=TEXT of one of the models",
-                    remedy=f"write --{role}-prompt {options.models[0]}='search_query: '",
-                )
-            if model == name:
-                prompts[role] = text
-    return prompts
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    with needs_extra("mteb", "MTEB"):
-        from modernpubmed.evaluation.mteb_tasks import run_mteb
-    for score in run_mteb(_load(options.model), options.mteb or None, out=options.out):
-        print(score)
-
-
-def _suites(options: argparse.Namespace) -> None:
-    raise NotImplementedError
-
-
-def _report_verb(options: argparse.Namespace) -> None:
-    from modernpubmed.evaluation.report import write_report
-
-    for path in write_report(options.results, options.out):
-        print(path)
-
-
-def _card(options: argparse.Namespace) -> None:
-    from modernpubmed.evaluation.card import write_card
-    from modernpubmed.evaluation.measurements import read_measurements
-
-    print(write_card(options.model, read_measurements(options.results), name=options.name))
 
 
 def _encode(options: argparse.Namespace) -> None:
@@ -457,7 +283,7 @@ def _index(options: argparse.Namespace) -> None:
         Encoder.load(options.model),
         options.out,
         inputs={str(source): sha256(source)} if source.exists() else None,
-        report=lambda done: _report("documents indexed", done, 0),
+        report=lambda done: report("documents indexed", done, 0),
     )
     _summary(manifest, options.out)
 
@@ -489,7 +315,7 @@ def _match(options: argparse.Namespace) -> None:
         ontology.concepts,
         Encoder.load(options.model),
         cache=_cache() / "concepts",
-        report=lambda done, total: _report("encoding names and synonyms", done, total),
+        report=lambda done, total: report("encoding names and synonyms", done, total),
     )
     for found in matcher.match_many(options.mentions, k=options.k, threshold=options.threshold):
         if options.json:
@@ -581,9 +407,9 @@ def _refuse_other_file(out: Path) -> None:
 
 def _summary(manifest: Manifest, out: Path) -> None:
     counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest.counts.items())
-    _say(f"{out}: {counts}")
+    say(f"{out}: {counts}")
     if dropped := [f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count]:
-        _say(f"left out: {', '.join(dropped)}")
+        say(f"left out: {', '.join(dropped)}")
 
 
 def _training_lines(record: dict[str, Any], seconds: float) -> list[str]:
@@ -612,45 +438,6 @@ def _training_lines(record: dict[str, Any], seconds: float) -> list[str]:
 
 def _as_json(value: dict[str, Any]) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _say(text: str) -> None:
-    _clear()
-    print(text, flush=True)
-
-
-def _remark(text: str) -> None:
-    _clear()
-    print(f"modernpubmed: {' '.join(text.split())}", file=sys.stderr, flush=True)
-
-
-def _report(what: str, done: int, total: int) -> None:
-    """One line on a terminal, overwritten; nothing where nobody watches."""
-    if not sys.stderr.isatty():
-        return
-    _clear()
-    if not total or done < total:
-        share = f"{done:,}" if not total else f"{done:,} of {total:,}"
-        print(f"{what}: {share}", end="", file=sys.stderr, flush=True)
-
-
-def _clear() -> None:
-    """Takes away the line that ``_report`` left."""
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: object = None,
-    line: str | None = None,
-) -> None:
-    """A warning in one line, without the place in our code that it came from."""
-    del category, filename, lineno, file, line
-    _remark(str(message))
 
 
 if __name__ == "__main__":

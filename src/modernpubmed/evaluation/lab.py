@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from modernpubmed.errors import ModernPubMedError
 from modernpubmed.evaluation.bm25 import BM25
 from modernpubmed.evaluation.comparison import Comparison
 from modernpubmed.evaluation.contamination import measure_contamination
@@ -47,7 +48,8 @@ class Lab:
         contrast: Which half of the clinical contrast suite: ``dev``, ``test``, ``all``; None
             leaves it out.
         discrimination: The related pairs and the non-medical texts; None leaves it out.
-        robustness: Whether to perturb queries, cut documents and look at strata.
+        robustness: The suites whose queries to perturb and whose documents to cut, by name; empty
+            is all of them, None leaves it out.
         years: Of publication, by suite and document id, for the strata.
         trained_on: The first model's training pairs, to look for in the suites; may be empty.
         speed: Whether to measure texts a second.
@@ -55,7 +57,7 @@ class Lab:
 
     contrast: str | None = None
     discrimination: DiscriminationTexts | None = None
-    robustness: bool = False
+    robustness: Sequence[str] | None = None
     years: Mapping[str, Mapping[str, int]] | None = None
     trained_on: Sequence[Path] = ()
     speed: bool = False
@@ -110,9 +112,16 @@ def measure(
                 encoder.fingerprint,
             ):
                 _keep(measure_discrimination(encoder, texts), out)
-    if lab.robustness:
+    if lab.robustness is not None:
+        if unknown := set(lab.robustness) - {suite.name for suite in suites}:
+            raise ModernPubMedError(
+                f"no suite {min(unknown)!r} is compared on",
+                remedy=f"name some of {', '.join(suite.name for suite in suites)}",
+            )
         robust = _known(out, Robustness)
         for suite in suites:
+            if lab.robustness and suite.name not in lab.robustness:
+                continue
             version = suite_checksum(suite)
             for encoder in encoders:
                 last = robust.get((encoder.name, suite.name))

@@ -162,7 +162,7 @@ class Contamination:
         exact_documents: Documents whose text, folded, is among them.
         near_documents: Further documents that are near-duplicates of one.
         exact_pairs: Queries that stand in one training pair with a document relevant to them.
-        clean_queries: Queries left without any overlap, neither their own nor a relevant document's.
+        clean_queries: Queries without any overlap, neither their own nor a relevant document's.
         full: The metric on all queries; None where there is no result.
         clean: The metric on the clean queries; None where there is no result, or none is left.
         examples: A few of the overlapping ids with why, for looking at.

@@ -451,7 +451,9 @@ def _failures(hurt: Sequence[HurtQuery]) -> tuple[_Failures, ...]:
 
 
 def _failure(query: HurtQuery) -> _Failure:
-    wanted = "; ".join(f"{document.id} “{_short(document.text)}”" for document in query.relevant[:3])
+    wanted = "; ".join(
+        f"{document.id} “{_short(document.text)}”" for document in query.relevant[:3]
+    )
     more = query.relevant_count - min(len(query.relevant), 3)
     return _Failure(
         query=query.query,
@@ -480,7 +482,9 @@ def _failure(query: HurtQuery) -> _Failure:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1].rstrip("…") + "…"
+    return (
+        text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1].rstrip("…") + "…"
+    )
 
 
 def _provenance(comparison: Comparison) -> tuple[Table, ...]:

@@ -56,7 +56,7 @@ def measure_robustness(
         suite: What to measure on.
         metric: One of the metrics of a result.
         cut_at: Gives the same model reading so many tokens; None leaves truncation out.
-        cuts: Those lengths.
+        cuts: Those lengths; what the model does not read anyway is left out.
         years: Year of publication by document id; None leaves these strata out.
         perturbations: What to do to queries, by name.
         vectors: Folder that keeps vectors, so that documents are encoded once.
@@ -87,8 +87,9 @@ def measure_robustness(
             conditions.append(
                 _condition(name, "perturbation", result, metric, before[changed], len(part.queries))
             )
-    for tokens in cuts:
-        if cut_at is None:
+    longest = getattr(encoder, "max_tokens", max(cuts, default=0) + 1)
+    for tokens in sorted(cuts):
+        if cut_at is None or tokens >= longest:
             break
         result = evaluate(cut_at(tokens), suite, vectors=vectors, progress=progress)
         conditions.append(
