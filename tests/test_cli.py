@@ -22,8 +22,17 @@ import pytest
 
 from modernpubmed.cli import main
 from modernpubmed.encoder import Encoder
+from modernpubmed.evaluation.measured import (
+    Contamination,
+    ContrastScore,
+    Discrimination,
+    Robustness,
+    Speed,
+    read_measured,
+)
 from modernpubmed.evaluation.metrics import METRICS
 from modernpubmed.manifest import Manifest, code_version, sha256
+from modernpubmed.suites import read_suite
 
 SCRIPT = Path(sys.executable).with_name("modernpubmed")
 
@@ -213,6 +222,9 @@ def line(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Line:
     compared = (folder / "averaged", folder / "trained", "--suite", made.suite, "--pairs", sts)
     step("compare", "compare", *compared, "--out", folder / "results")
     step("markdown", "compare", *compared, "--markdown")
+    full = ("--full", "--trained-on", folder / "pairs", "--vectors", folder / "vectors")
+    step("full", "compare", *compared, *full, "--trec", "--out", folder / "results")
+    step("report", "report", folder / "results", "--out", folder / "report")
     step("card", "card", folder / "averaged", folder / "results")
     return made
 
@@ -311,28 +323,85 @@ def test_an_average_is_exported_and_needs_no_torch(line: Line):
 def test_a_comparison_is_printed_and_kept(line: Line):
     said = line.said["compare"]
     assert said.err == ""
-    header = said.out.splitlines()[1].split()
-    assert said.out.splitlines()[0] == "toy_suite"
+    rows = said.out.splitlines()
+    assert rows[0] == "Summary: nDCG@10 (sentence-transformers ≥ 6)"
+    header = rows[rows.index("toy_suite (sentence-transformers ≥ 6)") + 1].split()
     assert header == ["Metric", "averaged", "trained", "improvement", "BM25", "improvement"]
     for metric in METRICS:
         assert re.search(rf"^{re.escape(metric)}  +[01]\.\d{{4}}", said.out, re.M)
     assert "asyncio.run()" in said.out
     assert re.search(r"^toy_sts  averaged +3 +-?[\d.]+", said.out, re.M)
-    assert sorted(path.name for path in (line.folder / "results").iterdir()) == [
-        "BM25__toy_suite.json",
-        "averaged__toy_suite.json",
-        "similarity.json",
-        "trained__toy_suite.json",
+    kept = sorted(path.name for path in (line.folder / "results").iterdir())
+    assert [name for name in kept if "__" in name] == [
+        f"{model}__toy_suite.{kind}"
+        for model in ("BM25", "averaged", "trained")
+        for kind in ("json", "run.gz")
     ]
+    assert {"comparison.json", "similarity.json"} <= set(kept)
+
+
+def test_further_measurements_are_kept_and_reported(line: Line):
+    assert line.said["full"].out.startswith("Summary: nDCG@10 (trec_eval)")
+    results = line.folder / "results"
+    contrast = read_measured(results, ContrastScore)
+    assert [score.model for score in contrast] == ["BM25", "averaged", "trained"]
+    assert {score.half for score in contrast} == {"test"}
+    assert [found.model for found in read_measured(results, Discrimination)] == [
+        "averaged",
+        "trained",
+    ]
+    assert {found.suite for found in read_measured(results, Robustness)} == {"toy_suite"}
+    (overlap,) = read_measured(results, Contamination)
+    assert overlap.model == "averaged"
+    assert overlap.sources == {"train_pairs": sha256(line.folder / "pairs" / "train.parquet")}
+    assert {speed.model for speed in read_measured(results, Speed)} == {"averaged", "trained"}
+    page = line.folder / "report" / "report.html"
+    assert line.said["report"].out.splitlines() == [str(page), str(page.with_suffix(".md"))]
+    assert 'id="contamination"' in page.read_text()
 
 
 def test_the_same_comparison_as_markdown(line: Line):
     rows = line.said["markdown"].out.splitlines()
-    assert rows[0] == "### toy_suite"
-    assert rows[2] == "| Metric | averaged | trained | improvement | BM25 | improvement |"
+    assert rows[0] == "### Summary: nDCG@10 (sentence-transformers ≥ 6)"
+    assert "| Metric | averaged | trained | improvement | BM25 | improvement |" in rows
     kept = json.loads((line.folder / "results" / "averaged__toy_suite.json").read_text())
     [accuracy] = [row for row in rows if row.startswith("| Accuracy@1 |")]
     assert accuracy.split(" | ")[1] == f"{kept['metrics']['Accuracy@1']:.4f}"
+
+
+@pytest.mark.parametrize(
+    ("options", "cause"),
+    [
+        (("--metric", "nCDG@10"), "no such metric: 'nCDG@10'"),
+        (("--query-prompt", "other=query:"), "is not MODEL=TEXT of one of the models"),
+        (("--contrast", "test"), "give --out FOLDER"),
+        (("--related", "pairs.parquet"), "--related without --non-medical"),
+        (("--robustness", "elsewhere", "--out", "r"), "no suite 'elsewhere' is compared on"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused_before_the_work(
+    line: Line, options: tuple[str, ...], cause: str, tmp_path: Path, command: Command, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    said = command("compare", line.folder / "averaged", "--suite", line.suite, *options)
+    assert (said.status, said.out) == (2, "")
+    assert cause in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_suites_are_listed_and_made(line: Line, tmp_path: Path, command: Command):
+    listed = command("suites")
+    assert listed.status == 0
+    assert "wiki_medical_terms" in listed.out
+    made = tmp_path / "titles"
+    arguments = ("--source", line.folder / "articles", "--queries", 5, "--distractors", 10)
+    said = command("suites", "pubmed_titles", *arguments, "--out", made)
+    assert said.status == 0, said.err
+    suite = read_suite(made)
+    assert (len(suite.queries), len(suite.corpus)) == (5, 15)
+    assert command("suites", "nothing", "--out", tmp_path / "x").status == 2
+    assert "give --out FOLDER" in command("suites", "nfcorpus").err
+    assert "give --source ARTICLES" in command("suites", "pubmed_titles", "--out", made).err
 
 
 def test_a_card_is_written_from_the_results(line: Line):
@@ -622,11 +691,29 @@ REFUSED = {
         "letter.txt",
         "exists|[Nn]ot a directory",
     ),
+    "compare with a file of vectors": Refusal(
+        {**SUITE, "letter.txt": "Dear"},
+        "compare {line}/averaged --suite {in}/s --vectors {in}/letter.txt",
+        "letter.txt",
+        "exists and is not a folder",
+    ),
+    "trained on other pairs": Refusal(
+        SUITE,
+        "compare {line}/averaged --suite {in}/s --trained-on {line}/nowhere --out {out}",
+        "nowhere",
+        "no pairs here",
+    ),
+    "a report of nothing": Refusal(
+        {"r/letter.txt": "Dear"}, "report {in}/r --out {out}", "r/comparison.json", "no readable"
+    ),
     "compare a model without weights": Refusal(
         {**SUITE, **MODEL}, "compare {in}/m --suite {in}/s --out {out}", "m", "no weights|Pooling"
     ),
     "card without results": Refusal(
-        {"r/letter.txt": "Dear"}, "card {line}/averaged {in}/r", "r", "holds no results"
+        {"r/letter.txt": "Dear"},
+        "card {line}/averaged {in}/r",
+        "r/comparison.json",
+        "no readable comparison",
     ),
     "missing texts": Refusal(
         {}, "encode {in}/a.txt --out {out}", "a.txt", "No such file or directory"

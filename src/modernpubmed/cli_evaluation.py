@@ -94,7 +94,7 @@ def add_evaluation_verbs(verb: AddVerb) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from modernpubmed.evaluation.compare import compare
     from modernpubmed.evaluation.discrimination import discrimination_texts
-    from modernpubmed.evaluation.lab import Lab, measure
+    from modernpubmed.evaluation.lab import Lab, check, measure
     from modernpubmed.evaluation.rendering import render_markdown, render_text
     from modernpubmed.evaluation.robustness import publication_years
     from modernpubmed.registry import entries, get
@@ -115,7 +115,9 @@ def _compare(options: argparse.Namespace) -> None:
             "further measurements are kept beside the results", remedy="give --out FOLDER"
         )
     names = [*options.suite, *(["wiki_medical_terms"] if options.wiki_medical_terms else [])]
-    read = {name: read_suite(name) if Path(name).exists() else get(name) for name in names}
+    # A path is told from a name by being there, or by looking like one.
+    paths = {name for name in names if Path(name).exists() or len(Path(name).parts) > 1}
+    read = {name: read_suite(name) if name in paths else get(name) for name in names}
     if options.suites is not None:
         own = [
             entry for entry in entries(options.suites) if entry.here() and entry.how == "on disk"
@@ -127,6 +129,19 @@ def _compare(options: argparse.Namespace) -> None:
     loads = {name: _prompts(options, name) for name in options.models}
     encoders = [_load(name, prompts=prompts) for name, prompts in loads.items()]
     sources = {encoder.name: name for encoder, name in zip(encoders, loads, strict=True)}
+    lab = Lab(
+        contrast=options.contrast,
+        discrimination=None
+        if options.non_medical is None
+        else discrimination_texts(options.related, options.non_medical or None),
+        robustness=options.robustness,
+        years={
+            suite.name: publication_years(path) for path, suite in suites.items() if path in paths
+        },
+        trained_on=options.trained_on,
+        speed=options.speed,
+    )
+    check(lab, list(suites.values()), encoders[0].folder)
     comparison = compare(
         encoders,
         list(suites.values()),
@@ -136,20 +151,6 @@ def _compare(options: argparse.Namespace) -> None:
         metrics=options.metrics,
         vectors=options.vectors,
         progress=report,
-    )
-    lab = Lab(
-        contrast=options.contrast,
-        discrimination=None
-        if options.non_medical is None
-        else discrimination_texts(options.related, options.non_medical or None),
-        robustness=options.robustness,
-        years={
-            suite.name: publication_years(path)
-            for path, suite in suites.items()
-            if Path(path).exists()
-        },
-        trained_on=options.trained_on,
-        speed=options.speed,
     )
     if options.out is not None:
         measure(

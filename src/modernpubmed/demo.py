@@ -256,8 +256,8 @@ def _uninterrupted() -> Iterator[None]:
 def _against_bm25(encoder: _Remembering, suite: Suite, say: Say, report: Report) -> Comparison:
     clock = time.perf_counter()
     comparison = compare([encoder], [suite], progress=report)
-    # The similarity examples have been shown; their table is too wide for a terminal.
-    text = render_text(replace(comparison, examples=()))
+    # The similarity examples have been shown; the worst queries are for the report.
+    text = render_text(replace(comparison, examples=(), hurt=()))
     say("\n" + "\n".join(f"  {line}".rstrip() for line in text.rstrip().splitlines()))
     say(f"  (encoded and ranked in {time.perf_counter() - clock:.0f} s)")
     return comparison

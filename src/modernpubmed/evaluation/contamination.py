@@ -105,6 +105,46 @@ class _Watched:
         )
 
 
+def training_pairs(
+    model: str | Path, pairs: Sequence[str | Path]
+) -> tuple[dict[str, str], dict[Path, str]]:
+    """The pairs that a model's manifest names, and which of them are at hand.
+
+    Args:
+        model: A model folder.
+        pairs: As in ``measure_contamination``.
+
+    Returns:
+        SHA-256 by the manifest's name, and SHA-256 by file of those given.
+
+    Raises:
+        ModernPubMedError: No manifest of a model that names pairs, no pairs, or pairs of another.
+    """
+    folder = Path(model)
+    manifest = Manifest.read(folder)
+    trained = {
+        key: checksum
+        for key, checksum in manifest.inputs.items()
+        if key == "train_pairs" or key.startswith("train_pairs/")
+    }
+    if manifest.kind != "model" or not trained:
+        raise ModernPubMedError(
+            "the manifest names no training pairs",
+            file=folder / "manifest.json",
+            remedy="give a model that modernpubmed train made",
+        )
+    checksums = {file: sha256(file) for file in _pair_files(pairs)}
+    for file, checksum in checksums.items():
+        if checksum not in trained.values():
+            raise ModernPubMedError(
+                f"{folder.resolve().name} was not trained on these pairs",
+                file=file,
+                record=f"SHA-256 {checksum[:12]}…",
+                remedy=f"give the pairs its manifest names: {', '.join(trained)}",
+            )
+    return trained, checksums
+
+
 def measure_contamination(
     model: str | Path,
     pairs: Sequence[str | Path],
@@ -136,30 +176,9 @@ def measure_contamination(
         ModernPubMedError: No manifest of a model, no pairs, pairs of another model or that cannot
             be read, or a result on another version of a suite.
     """
-    folder = Path(model)
-    manifest = Manifest.read(folder)
-    trained = {
-        key: checksum
-        for key, checksum in manifest.inputs.items()
-        if key == "train_pairs" or key.startswith("train_pairs/")
-    }
-    if manifest.kind != "model" or not trained:
-        raise ModernPubMedError(
-            "the manifest names no training pairs",
-            file=folder / "manifest.json",
-            remedy="give a model that modernpubmed train made",
-        )
-    files = _pair_files(pairs)
-    name = name or folder.resolve().name
-    checksums = {file: sha256(file) for file in files}
-    for file, checksum in checksums.items():
-        if checksum not in trained.values():
-            raise ModernPubMedError(
-                f"{name} was not trained on these pairs",
-                file=file,
-                record=f"SHA-256 {checksum[:12]}…",
-                remedy=f"give the pairs its manifest names: {', '.join(trained)}",
-            )
+    name = name or Path(model).resolve().name
+    trained, checksums = training_pairs(model, pairs)
+    files = list(checksums)
     watched = [_watch(suite) for suite in suites]
     texts = _look(files, watched, progress)
     given = set(checksums.values())

@@ -16,7 +16,7 @@ from typing import TypeVar
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.evaluation.bm25 import BM25
 from modernpubmed.evaluation.comparison import Comparison
-from modernpubmed.evaluation.contamination import measure_contamination
+from modernpubmed.evaluation.contamination import measure_contamination, training_pairs
 from modernpubmed.evaluation.contrast import (
     read_contrast_suite,
     score_contrast,
@@ -61,6 +61,31 @@ class Lab:
     years: Mapping[str, Mapping[str, int]] | None = None
     trained_on: Sequence[Path] = ()
     speed: bool = False
+
+
+def check(lab: Lab, suites: Sequence[Suite], folder: Path | None) -> None:
+    """Refuses what could not be measured, before anything is.
+
+    Args:
+        lab: What to measure.
+        suites: What is compared on.
+        folder: The first model's.
+
+    Raises:
+        ModernPubMedError: Robustness on a suite that is not there; pairs that the first model was
+            not trained on.
+    """
+    if unknown := set(lab.robustness or ()) - {suite.name for suite in suites}:
+        raise ModernPubMedError(
+            f"no suite {min(unknown)!r} is compared on",
+            remedy=f"name some of {', '.join(suite.name for suite in suites)}",
+        )
+    if lab.trained_on:
+        if folder is None:
+            raise ModernPubMedError(
+                "the first model has no folder, so no manifest", remedy="give a model folder"
+            )
+        training_pairs(folder, lab.trained_on)
 
 
 def measure(
@@ -113,11 +138,6 @@ def measure(
             ):
                 _keep(measure_discrimination(encoder, texts), out)
     if lab.robustness is not None:
-        if unknown := set(lab.robustness) - {suite.name for suite in suites}:
-            raise ModernPubMedError(
-                f"no suite {min(unknown)!r} is compared on",
-                remedy=f"name some of {', '.join(suite.name for suite in suites)}",
-            )
         robust = _known(out, Robustness)
         for suite in suites:
             if lab.robustness and suite.name not in lab.robustness:

@@ -11,8 +11,9 @@ Documents come in the order of their ids, so that one of an equal score never di
 A matrix product does not give the same last bit for the same two vectors at every place in the
 matrix, so equal documents would not tie. The scores of the k best and a few more are therefore
 computed again one by one in float64 before they are put in order. Given up: approximate search,
-which would measure the index along with the model, and products of int8 that only preselect
-(their safe margin lets through five times as many documents as are wanted).
+which would measure the index along with the model, and a cheaper product of int8 that only
+preselects: by the bound on its error it would let through several times as many documents as are
+wanted, and computing those again costs what the product saved.
 """
 
 from __future__ import annotations
