@@ -226,6 +226,15 @@ def test_a_damaged_folder_is_refused_in_one_line(copy: Path, damage, message: st
     assert str(copy) in str(caught.value)
 
 
+def test_another_dimension_than_the_folder_states_is_refused(copy: Path):
+    file = copy / "1_Pooling" / "config.json"
+    config = json.loads(file.read_text())
+    key = next(key for key in config if key.endswith("embedding_dimension"))
+    file.write_text(json.dumps({**config, key: 31}))
+    with pytest.raises(ModernPubMedError, match="vectors of 32 numbers, where its folder says 31"):
+        Encoder.load(copy)
+
+
 def test_a_folder_without_weights_is_refused(copy: Path):
     (copy / "model.safetensors").unlink()
     (copy / "model.onnx").unlink()

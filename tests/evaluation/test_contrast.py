@@ -157,10 +157,9 @@ def test_wilson_is_that_of_statsmodels_documentation() -> None:
 SUITE = read_contrast_suite()
 
 
-def test_the_shipped_suite_is_large_and_even() -> None:
+def test_each_class_of_the_shipped_suite_is_large_and_even() -> None:
     counts = Counter(triple.label for triple in SUITE.triples)
-    assert len(SUITE.triples) >= 1_200
-    assert len(counts) == 12
+    assert {"direction", "drug", "experiencer", "population"} <= set(counts)
     assert min(counts.values()) >= 80
     for label in counts:
         registers = Counter(t.register for t in SUITE.triples if t.label == label)
@@ -187,13 +186,14 @@ def test_contrasts_are_near_twins() -> None:
 def test_training_does_not_make_these_triples() -> None:
     from modernpubmed.training.contrast import contrasts
 
-    made = 0
-    for triple in SUITE.triples[:: max(1, len(SUITE.triples) // 300)]:
-        made += any(folded(c.text) == folded(triple.contrast) for c in contrasts(triple.sentence))
-    # A word for its opposite is what both do now and then; the suite as a whole is not the rules'.
-    assert made < 0.25 * 300
+    made = [
+        any(folded(made.text) == folded(triple.contrast) for made in contrasts(triple.sentence))
+        for triple in SUITE.triples
+    ]
+    # A word for its opposite is what both do now and then; most of the suite is not the rules'.
+    assert np.mean(made) < 0.25
 
 
 def test_the_files_are_in_the_package() -> None:
     assert (CONTRAST_SUITE / "non_medical.txt").is_file()
-    assert len(list(CONTRAST_SUITE.glob("*.tsv"))) == 12
+    assert {file.stem for file in CONTRAST_SUITE.glob("*.tsv")} == set(SUITE.labels)

@@ -43,6 +43,7 @@ class ModelFolder:
         max_tokens: The longest text it reads, special tokens counted.
         lower_case: Whether texts are lower-cased before the tokenizer sees them.
         prompts: What is put before a text, by role (``query``, ``document``).
+        dimension: The length of a vector that the pooling step states; None if it does not.
     """
 
     path: Path
@@ -51,6 +52,7 @@ class ModelFolder:
     max_tokens: int
     lower_case: bool
     prompts: Mapping[str, str]
+    dimension: int | None = None
 
 
 def read_folder(path: Path) -> ModelFolder:
@@ -92,6 +94,7 @@ def read_folder(path: Path) -> ModelFolder:
         max_tokens=_max_tokens(path, settings),
         lower_case=bool(settings.get("do_lower_case", False)),
         prompts=_prompts(path),
+        dimension=_dimension(path / str(modules[1]["path"]) / "config.json"),
     )
 
 
@@ -135,6 +138,12 @@ def _pooling(path: Path) -> str:
             remedy="pip install 'modernpubmed[train]' and load it with sentence-transformers",
         )
     return str(mode)
+
+
+def _dimension(path: Path) -> int | None:
+    config = read_json(path, kind=dict)
+    stated = config.get("embedding_dimension", config.get("word_embedding_dimension"))
+    return stated if isinstance(stated, int) else None
 
 
 def _max_tokens(path: Path, settings: Mapping[str, Any]) -> int:

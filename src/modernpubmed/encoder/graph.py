@@ -106,6 +106,12 @@ def load_graph(folder: ModelFolder, *, max_tokens: int | None, threads: int | No
             file=folder.graph,
             remedy=f"modernpubmed export {folder.path}",
         )
+    if folder.dimension is not None and folder.dimension != dimension:
+        raise ModernPubMedError(
+            f"gives vectors of {dimension} numbers, where its folder says {folder.dimension}",
+            file=folder.graph,
+            remedy="copy the model folder again, whole",
+        )
     parts = (sha256(folder.graph), sha256(folder.path / "tokenizer.json"), folder.pooling, limit)
     fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
     return GraphModel(folder, session, tokenizer, limit, dimension, fingerprint)
