@@ -142,7 +142,7 @@ def distributions(found: Discrimination, *, title: str) -> str:
         )
     parts.append(_line(left, bottom, _WIDTH - 20, bottom, "zero"))
     parts += [
-        _text(scale(tick), bottom + 16, f"{tick:.1f}", "small middle")
+        _text(scale(tick), bottom + 16, f"{tick:g}", "small middle")
         for tick in _ticks(scale.low, scale.high)
         if scale.low <= tick <= scale.high
     ]

@@ -99,7 +99,7 @@ def read_contrast_suite(path: str | Path | None = None, *, half: str = "all") ->
             the same; a text is repeated anywhere in the suite.
 
     >>> suite = read_contrast_suite(half="test")
-    >>> "negation" in suite.labels
+    >>> "drug" in suite.labels
     True
     """
     if half not in HALVES:
