@@ -20,14 +20,14 @@ from modernpubmed.evaluation.contrast import (
 )
 from modernpubmed.folding import folded
 
-HEADER = "id\tregister\tsentence\tparaphrase\tcontrast\n"
+HEADER = "id\tregister\twording\tsentence\tparaphrase\tcontrast\n"
 ROWS = [
-    "side-001\tclinical\tpain in the left knee\tthe left knee hurts\tpain in the right knee",
-    "side-002\tabstract\tright lung transplant\ttransplant of the right lung\tleft lung transplant",
-    "side-003\tclinical\tleft ear wax\twax in left ear\tright ear wax",
-    "side-004\tclinical\tright foot drop\tdrop of right foot\tleft foot drop",
+    "side-001\tclinical\tnear\tleft knee pain\tthe left knee hurts\tright knee pain",
+    "side-002\tabstract\tnear\tright lung transplant\ttransplant of the right lung\tleft lung transplant",
+    "side-003\tclinical\tnear\tleft ear wax\twax in left ear\tright ear wax",
+    "side-004\tclinical\tnear\tright foot drop\tdrop of right foot\tleft foot drop",
 ]
-OTHER = ["time-001\tclinical\tbefore the meal\tahead of eating\tafter the meal"]
+OTHER = ["time-001\tclinical\tnear\tbefore the meal\tahead of eating\tafter the meal"]
 
 
 class Axes:
@@ -67,6 +67,7 @@ def test_accuracy_is_the_share_of_triples_with_the_paraphrase_nearer(folder: Pat
     found = score_contrast(Axes(angles({"side-001", "side-003", "side-004"}, folder)), suite)
     assert found.classes["side"].accuracy == wilson(3, 4)
     assert found.classes["time"].accuracy.value == 0.0
+    assert found.wordings == {"near": wilson(3, 5)}
     assert found.overall.value == pytest.approx((0.75 + 0.0) / 2)  # classes weigh the same
     margin = np.cos(0.1) - np.cos(0.5)
     assert found.margins["side-001"] == pytest.approx(margin, abs=1e-5)
@@ -81,8 +82,8 @@ def test_a_tie_is_wrong(folder: Path) -> None:
 
 def test_bm25_goes_by_words(folder: Path) -> None:
     found = score_contrast_bm25(read_contrast_suite(folder))
-    # "the left knee hurts" has left and knee, "pain in the right knee" pain and knee; the word
-    # "pain" stands in one document, "left" in several, so BM25 takes the wrong one.
+    # "the left knee hurts" has left and knee, "right knee pain" knee and pain; "pain" stands in one
+    # document, "left" in several, so BM25 takes the wrong one.
     assert found.margins["side-001"] < 0
     assert found.model == "BM25"
     assert found.margins["time-001"] < 0
@@ -115,13 +116,23 @@ def test_halves_part_each_class_and_stay_where_they_are(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "cause"),
     [
-        ("side-009\tclinical\ta\tb", r"side\.tsv: line 6: 4 fields"),
-        ("side-009\tclinical\ta\t\tc", r"line 6: 4 fields"),
-        ("side-009\tpoem\ta\tb\tc", r"line 6: unknown register 'poem'"),
-        ("time-009\tclinical\ta\tb\tc", r"line 6: the id 'time-009' is not of the class 'side'"),
-        ("side-001\tclinical\ta\tb\tc", r"line 6: the id 'side-001' was in side\.tsv, line 2"),
-        ("side-009\tclinical\ta\tA\tc", r"line 6: “A” was in side\.tsv, line 6 already"),
-        ("side-009\tclinical\ta\tb\tleft ear wax", r"“left ear wax” was in side\.tsv, line 4"),
+        ("side-009\tclinical\tnear\ta\tb", r"side\.tsv: line 6: 5 fields"),
+        ("side-009\tclinical\tnear\ta\t\tc", r"line 6: 5 fields"),
+        ("side-009\tpoem\tnear\ta\tb\tc", r"line 6: unknown register 'poem'"),
+        ("side-009\tclinical\twild\ta\tb\tc", r"line 6: unknown wording 'wild'"),
+        (
+            "time-009\tclinical\tnear\ta\tb\tc",
+            r"line 6: the id 'time-009' is not of the class 'side'",
+        ),
+        (
+            "side-001\tclinical\tnear\ta\tb\tc",
+            r"line 6: the id 'side-001' was in side\.tsv, line 2",
+        ),
+        ("side-009\tclinical\tnear\ta\tA\tc", r"line 6: “A” was in side\.tsv, line 6 already"),
+        (
+            "side-009\tclinical\tnear\ta\tb\tleft ear wax",
+            r"“left ear wax” was in side\.tsv, line 4",
+        ),
     ],
 )
 def test_a_bad_line_is_named(folder: Path, line: str, cause: str) -> None:

@@ -25,7 +25,13 @@ from modernpubmed.evaluation.measured import (
 HALF = Estimate(0.5, 0.4, 0.6)
 ALL: list[Measured] = [
     ContrastScore(
-        "a/model", "dev", "c0ffee", HALF, {"negation": ContrastClass(2, HALF, 0.1)}, {"n-1": 0.1}
+        "a/model",
+        "dev",
+        "c0ffee",
+        HALF,
+        {"negation": ContrastClass(2, HALF, 0.1)},
+        {"near": HALF},
+        {"n-1": 0.1},
     ),
     Discrimination(
         "m",

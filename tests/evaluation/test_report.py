@@ -96,7 +96,7 @@ def contrast(model: str, accuracy: float) -> ContrastScore:
     margins = {f"negation-{n}": 0.1 if n < count else -0.1 for n in range(10)}
     margins |= {f"dose-{n}": 0.1 if n < count else -0.1 for n in range(10)}
     classes = {name: ContrastClass(10, right, 0.01) for name in ("negation", "dose")}
-    return ContrastScore(model, "test", "c0ffee", right, classes, margins, "f00d")
+    return ContrastScore(model, "test", "c0ffee", right, classes, {"near": HALF}, margins, "f00d")
 
 
 def further(out: Path) -> None:

@@ -6,6 +6,10 @@ and paraphrase is higher than that of sentence and contrast; a tie is wrong. The
 contrast sets (Gardner et al. 2020, arXiv:2004.02709) and of the triplet accuracy of sentence
 encoders. ``docs/contrast-suite.md`` says how the triples were written and what they cannot show.
 
+Paraphrases are of two wordings. A *near* one changes as few words as the contrast does ("rose" to
+"climbed", where the contrast has "fell"), so that words alone decide nothing; a *free* one says it
+in words of its own, so that they all speak for the wrong answer.
+
 The suite has two halves: ``dev`` to choose by, ``test`` to report. Within a class the triples are
 ordered by the SHA-256 of their ids and dealt in turn, so that both halves hold each class evenly
 and a triple never changes sides. It is never to be trained on.
@@ -38,8 +42,10 @@ CONTRAST_SUITE = Path(__file__).with_name("contrast_suite")
 HALVES = ("all", "dev", "test")
 #: The voices that triples are written in.
 REGISTERS = ("clinical", "abstract")
+#: How far the paraphrase is from the sentence in words.
+WORDINGS = ("near", "free")
 
-_HEADER = ["id", "register", "sentence", "paraphrase", "contrast"]
+_HEADER = ["id", "register", "wording", "sentence", "paraphrase", "contrast"]
 # 97.5 % point of the normal distribution.
 _Z = 1.959963984540054
 
@@ -52,6 +58,7 @@ class Triple:
         id: Its class and a number, ``negation-001``.
         label: Its class.
         register: ``clinical`` or ``abstract``.
+        wording: ``near`` or ``free``: how far the paraphrase is from the sentence in words.
         sentence: The sentence.
         paraphrase: The same meaning.
         contrast: Another meaning.
@@ -60,6 +67,7 @@ class Triple:
     id: str
     label: str
     register: str
+    wording: str
     sentence: str
     paraphrase: str
     contrast: str
@@ -93,10 +101,10 @@ def read_contrast_suite(path: str | Path | None = None, *, half: str = "all") ->
         half: ``all``, ``dev`` or ``test``.
 
     Raises:
-        ModernPubMedError: There is no such half or no file; a line has other fields than ``id``,
-            ``register``, ``sentence``, ``paraphrase``, ``contrast``, an empty one, an unknown
-            register, an id of another class or a repeated one; two of a triple's three texts are
-            the same; a text is repeated anywhere in the suite.
+        ModernPubMedError: There is no such half or no file; a line has other fields than those of
+            the header, an empty one, an unknown register or wording, an id of another class or a
+            repeated one; two of a triple's three texts are the same; a text is repeated anywhere
+            in the suite.
 
     >>> suite = read_contrast_suite(half="test")
     >>> "drug" in suite.labels
@@ -213,6 +221,7 @@ def _score(
     model: str, fingerprint: str, suite: ContrastSuite, margins: NDArray[np.float64]
 ) -> ContrastScore:
     labels = np.array([triple.label for triple in suite.triples])
+    wordings = np.array([triple.wording for triple in suite.triples])
     right = margins > 0
     classes: Mapping[str, ContrastClass] = {
         label: ContrastClass(
@@ -228,6 +237,11 @@ def _score(
         version=suite.version,
         overall=mean_over_suites([right[labels == label].astype(float) for label in suite.labels]),
         classes=classes,
+        wordings={
+            wording: wilson(int(right[wordings == wording].sum()), int((wordings == wording).sum()))
+            for wording in WORDINGS
+            if (wordings == wording).any()
+        },
         margins={
             triple.id: round(float(margin), 6)
             for triple, margin in zip(suite.triples, margins, strict=True)
@@ -255,7 +269,7 @@ def _read_class(file: Path, ids: dict[str, str], texts: dict[str, str]) -> list[
             continue
         if len(fields) != len(_HEADER) or not all(fields):
             raise ModernPubMedError(
-                f"{sum(map(bool, fields))} fields that are not empty, where there should be five",
+                f"{sum(map(bool, fields))} fields that are not empty, where there should be six",
                 file=file,
                 record=place,
                 remedy=remedy,
@@ -275,6 +289,9 @@ def _check(
     if triple.register not in REGISTERS:
         cause = f"unknown register {triple.register!r}"
         remedy = f"give one of {', '.join(REGISTERS)}"
+    elif triple.wording not in WORDINGS:
+        cause = f"unknown wording {triple.wording!r}"
+        remedy = f"give one of {', '.join(WORDINGS)}"
     elif _label(triple.id) != triple.label:
         cause = f"the id {triple.id!r} is not of the class {triple.label!r}"
         remedy = f"call it {triple.label}-001 or the like"

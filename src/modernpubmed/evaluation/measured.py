@@ -60,6 +60,7 @@ class ContrastScore:
         version: Content checksum of the triples used.
         overall: Accuracy over all triples, each class weighing the same.
         classes: By class, in the suite's order.
+        wordings: Accuracy by how far the paraphrase is in words: ``near``, ``free``.
         margins: Each triple's margin by id, in the suite's order.
         fingerprint: The model's; empty for BM25.
     """
@@ -69,6 +70,7 @@ class ContrastScore:
     version: str
     overall: Estimate
     classes: Mapping[str, ContrastClass]
+    wordings: Mapping[str, Estimate]
     margins: Mapping[str, float]
     fingerprint: str = ""
 

@@ -175,13 +175,25 @@ def contrast_table(scores: Sequence[ContrastScore]) -> Table:
         )
         for name in sorted(first.classes, key=lambda name: first.classes[name].accuracy.value)
     ]
+    rows += [
+        TableRow(
+            f"all classes, {wording} paraphrases",
+            (
+                Cell(""),
+                *(estimated(score.wordings.get(wording), 3) for score in scores),
+                *(Cell("") for _ in differences),
+            ),
+        )
+        for wording in first.wordings
+    ]
     return Table(
         tuple(header),
         (mean, *rows),
         notes=(
             f"Half: {first.half}. Accuracy: the share of triples in which the paraphrase is nearer "
             "than the near-identical sentence that means something else; a tie is wrong. Wilson "
-            "intervals by class; the mean's is a bootstrap within classes.",
+            "intervals by class; the mean's is a bootstrap within classes. Near paraphrases "
+            "change as few words as the contrast does, free ones use words of their own.",
         ),
     )
 
