@@ -35,6 +35,7 @@ FLOORS = (
         "folding",
         "related",
         "terminal",
+        "wording",
     ),
     ("pubmed", "pairs", "training", "encoder"),
     ("evaluation", "search", "concepts", "classify"),

@@ -474,7 +474,8 @@ def test_cut_texts_are_said_in_one_line(line: Line, tmp_path: Path):
     assert found.returncode == 0
     assert found.stdout.endswith("float32 [3, 32], 2 texts cut\n")
     assert found.stderr == (
-        "modernpubmed: 2 of 3 texts are longer than 48 tokens and were cut (averaged)\n"
+        "modernpubmed: 2 of 3 texts are longer than 48 tokens and were cut, "
+        "by 28 in all (averaged)\n"
     )
 
 

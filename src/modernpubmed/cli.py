@@ -14,12 +14,17 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from modernpubmed.cli_evaluation import add_evaluation_verbs
-from modernpubmed.encoder import Encoder
+from modernpubmed.encoder import Encoder, encode_to
+from modernpubmed.encoder.long import LONG
+from modernpubmed.encoder.precision import VECTOR_TYPES
+from modernpubmed.encoder.shards import SHARD_FORMATS
 from modernpubmed.errors import ModernPubMedError, needs_extra
+from modernpubmed.lines import text_lines
 from modernpubmed.manifest import Manifest, code_version, replacing, sha256
 from modernpubmed.terminal import clear, remark, report, say, show_warning
 
@@ -124,8 +129,12 @@ def _parser() -> argparse.ArgumentParser:
 
     add = verb("encode", _encode, "turn texts into vectors")
     add.add_argument("input", type=Path, help="one text a line; - is standard input")
-    add.add_argument("--out", type=Path, required=True, help="a .npy file, float32 [n, d]")
+    _out(add, "a .npy file, or a folder for shards: a run that was stopped goes on there")
     _model(add)
+    add.add_argument("--dtype", choices=VECTOR_TYPES, default="float32", help="of the numbers")
+    add.add_argument("--dim", type=int, help="keep the first numbers of each vector only")
+    add.add_argument("--long", choices=LONG, default="truncate", help="what to do with long texts")
+    add.add_argument("--format", choices=SHARD_FORMATS, default="npy", help="of the shards")
 
     add = verb("similarity", _similarity, "cosine similarity of two texts")
     add.add_argument("first")
@@ -258,15 +267,46 @@ def _average(options: argparse.Namespace) -> None:
 
 
 def _encode(options: argparse.Namespace) -> None:
+    encoder = Encoder.load(options.model, long=options.long, dim=options.dim)
+    if options.out.suffix == ".npy":
+        _encode_to_file(encoder, options)
+        return
+    # Read twice, as a stream each time: the count tells how much time is left.
+    source = _lines(options.input) if str(options.input) == "-" else None
+    total = len(source) if source is not None else sum(1 for _ in text_lines(options.input))
+    if not total:
+        raise ModernPubMedError("holds no text", file=options.input, remedy="give one text a line")
+    texts = source or (line.rstrip("\r\n") for _, line in text_lines(options.input))
+
+    def progress(done: int, of: int, rate: float) -> None:
+        left = timedelta(seconds=round((of - done) / rate))
+        report(f"encoding, {rate:,.0f} texts/s, {left} left", done, of)
+
+    manifest = encode_to(
+        encoder,
+        options.out,
+        texts,
+        dtype=options.dtype,
+        format=options.format,
+        total=total,
+        progress=progress,
+    )
+    _summary(manifest, options.out)
+
+
+def _encode_to_file(encoder: Encoder, options: argparse.Namespace) -> None:
     import numpy as np
 
+    if options.format != "npy":
+        raise ModernPubMedError(
+            "a .npy file cannot hold Arrow", file=options.out, remedy="name a folder"
+        )
     texts = _lines(options.input)
     _refuse_other_file(options.out)
-    encoder = Encoder.load(options.model)
-    vectors = encoder.encode(texts)
+    vectors = encoder.encode(texts, dtype=options.dtype)
     with replacing(options.out) as temporary, temporary.open("wb") as file:
         np.save(file, vectors)
-    print(f"{options.out}: float32 {list(vectors.shape)}, {encoder.truncated:,} texts cut")
+    say(f"{options.out}: {vectors.dtype} {list(vectors.shape)}, {encoder.truncated:,} texts cut")
 
 
 def _similarity(options: argparse.Namespace) -> None:

@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 
 from modernpubmed.concepts import Concept, build_matcher, hpo, name_to_definition_suite
 from modernpubmed.encoder import Encoder, TruncationWarning
-from modernpubmed.evaluation.compare import Comparison, compare, render_text
+from modernpubmed.evaluation.compare import compare
+from modernpubmed.evaluation.comparison import Comparison
+from modernpubmed.evaluation.rendering import render_text
 from modernpubmed.evaluation.similarity import similarity_examples
 from modernpubmed.manifest import Manifest
 from modernpubmed.pairs import build_pairs, read_pairs

@@ -23,7 +23,7 @@ from modernpubmed.folding import folded
 HEADER = "id\tregister\twording\tsentence\tparaphrase\tcontrast\n"
 ROWS = [
     "side-001\tclinical\tnear\tleft knee pain\tthe left knee hurts\tright knee pain",
-    "side-002\tabstract\tnear\tright lung transplant\ttransplant of the right lung\tleft lung transplant",
+    "side-002\tabstract\tnear\tright lung graft\tgraft of the right lung\tleft lung graft",
     "side-003\tclinical\tnear\tleft ear wax\twax in left ear\tright ear wax",
     "side-004\tclinical\tnear\tright foot drop\tdrop of right foot\tleft foot drop",
 ]
@@ -168,13 +168,32 @@ def test_wilson_is_that_of_statsmodels_documentation() -> None:
 SUITE = read_contrast_suite()
 
 
+CLASSES = {
+    "abbreviation",
+    "anatomy",
+    "direction",
+    "dose",
+    "drug",
+    "experiencer",
+    "laterality",
+    "negation",
+    "population",
+    "subtype",
+    "temporal",
+    "uncertainty",
+}
+
+
 def test_each_class_of_the_shipped_suite_is_large_and_even() -> None:
     counts = Counter(triple.label for triple in SUITE.triples)
-    assert {"direction", "drug", "experiencer", "population"} <= set(counts)
+    assert set(counts) == CLASSES
+    assert counts.total() >= 1200
     assert min(counts.values()) >= 80
     for label in counts:
         registers = Counter(t.register for t in SUITE.triples if t.label == label)
         assert min(registers.values()) >= 0.3 * counts[label], label
+        wordings = Counter(t.wording for t in SUITE.triples if t.label == label)
+        assert min(wordings.values()) >= 0.4 * counts[label], label
     halves = [
         Counter(t.label for t in read_contrast_suite(half=h).triples) for h in ("dev", "test")
     ]
@@ -201,7 +220,7 @@ def test_training_does_not_make_these_triples() -> None:
         any(folded(made.text) == folded(triple.contrast) for made in contrasts(triple.sentence))
         for triple in SUITE.triples
     ]
-    # A word for its opposite is what both do now and then; most of the suite is not the rules'.
+    # Left for right and no for a is what a rule does too; most of the suite is not the rules'.
     assert np.mean(made) < 0.25
 
 

@@ -2,7 +2,8 @@
 
 A folder with a graph runs through onnxruntime; one without runs through sentence-transformers
 when the extra is installed. Either way the vectors are float32, of length 1, in the order of the
-texts, and a text that was cut is counted and said, never cut in silence.
+texts, and a text that was cut is counted and said, never cut in silence. A longer text may also
+be refused, or read in windows whose vectors are pooled.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from modernpubmed.encoder.folder import GRAPH_PLACES, read_folder
 from modernpubmed.encoder.graph import load_graph
+from modernpubmed.encoder.long import LONG, Long, Window, pool, split
+from modernpubmed.encoder.precision import VectorType, quantize, shorten
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
+
+if TYPE_CHECKING:
+    from modernpubmed.encoder.torch_model import TorchModel
 
 #: The model in the package.
 SHIPPED_MODEL = Path(__file__).parents[1] / "models" / "modernpubmed-mini"
@@ -28,6 +36,8 @@ Vectors = NDArray[np.float32]
 
 # The texts that a model may want something put before.
 _ROLES = ("query", "document")
+# Texts of a stream that are held at a time.
+_STREAM = 4096
 
 
 class TruncationWarning(UserWarning):
@@ -41,7 +51,9 @@ class _Model(Protocol):
     def dimension(self) -> int: ...
     @property
     def fingerprint(self) -> str: ...
-    def embed(self, texts: Sequence[str], batch_size: int) -> tuple[Vectors, NDArray[np.bool_]]: ...
+    @property
+    def tokenizer(self) -> Tokenizer: ...
+    def embed(self, texts: Sequence[str], batch_size: int) -> tuple[Vectors, NDArray[np.int64]]: ...
 
 
 class Encoder:
@@ -52,6 +64,12 @@ class Encoder:
         name: The model's short name, for tables and manifests.
         prompts: What is put before queries and documents.
         folder: Where the model was read from, where it was read from a folder.
+        long: What is done with a text that is longer than the model reads.
+        dim: How many numbers of a vector are kept; None keeps all.
+
+    Attributes:
+        truncated: Texts that were cut so far.
+        cut_tokens: Tokens that were cut off them.
 
     >>> encoder = Encoder.load()
     >>> vectors = encoder.encode(["myocardial infarction", "heart attack", "asyncio.run()"])
@@ -63,13 +81,27 @@ class Encoder:
     """
 
     def __init__(
-        self, model: _Model, *, name: str, prompts: Mapping[str, str], folder: Path | None = None
+        self,
+        model: _Model,
+        *,
+        name: str,
+        prompts: Mapping[str, str],
+        folder: Path | None = None,
+        long: Long = "truncate",
+        dim: int | None = None,
     ) -> None:
+        if long not in LONG:
+            raise ModernPubMedError(f"long is {long!r}", remedy=f"give one of {', '.join(LONG)}")
         self._model = model
         self.name = name
         self.prompts = prompts
         self.folder = folder
+        self.long = long
+        self._dim = dim
+        #: The dimension d of its vectors.
+        self.dimension = shorten(np.ones((1, model.dimension), np.float32), dim).shape[1]
         self.truncated = 0
+        self.cut_tokens = 0
 
     @classmethod
     def load(
@@ -79,6 +111,8 @@ class Encoder:
         max_tokens: int | None = None,
         threads: int | None = None,
         prompts: Mapping[str, str] | None = None,
+        long: Long = "truncate",
+        dim: int | None = None,
     ) -> Self:
         """Loads a model.
 
@@ -86,14 +120,20 @@ class Encoder:
             source: A sentence-transformers folder, or a hub name (``owner/model``) to fetch it
                 from; None is the model in the package.
             max_tokens: Cut texts at this length instead of the model's own, which it cannot exceed.
-            threads: Processor threads of a graph; None leaves it to onnxruntime.
+            threads: Processor threads of a graph; None takes what the process, or the container
+                it is in, may use.
             prompts: What to put before a ``query`` or a ``document`` instead of what the model's
                 own configuration says; a role that is not named keeps its own.
+            long: What is done with a text that is longer than the model reads: ``truncate`` cuts
+                it, ``error`` refuses it, ``chunk`` reads it in overlapping windows and takes the
+                mean of their vectors, weighted by tokens.
+            dim: Keep the first ``dim`` numbers of a vector, brought to length 1 again; good if the
+                model was trained for it (Matryoshka). None keeps all.
 
         Raises:
             ModernPubMedError: There is no such folder or hub model; it is broken; it has no graph
                 and the extra ``train`` is not installed; a prompt is for something else than
-                ``query`` and ``document``.
+                ``query`` and ``document``; its vectors have fewer than ``dim`` numbers.
         """
         changed = dict(prompts or {})
         for role, prompt in changed.items():
@@ -110,95 +150,67 @@ class Encoder:
             path = _fetch(name)
         if any((path / place).is_file() for place in GRAPH_PLACES):
             folder = read_folder(path)
-            model = load_graph(folder, max_tokens=max_tokens, threads=threads)
-            return cls(model, name=name, prompts={**folder.prompts, **changed}, folder=path)
-        return cls._load_with_torch(path, name, max_tokens, changed)
-
-    @classmethod
-    def _load_with_torch(
-        cls, path: Path, name: str, max_tokens: int | None, changed: Mapping[str, str]
-    ) -> Self:
-        if (path / "modules.json").is_file():
-            try:
-                read_folder(path)  # says what is missing better than a traceback of torch does
-            except ModernPubMedError:
-                if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
-                    raise
-        elif not (path / "config.json").is_file():
-            raise ModernPubMedError(
-                "not a model folder: neither modules.json nor config.json",
-                file=path,
-                remedy="give a folder that SentenceTransformer.save_pretrained wrote",
-            )
-        if importlib.util.find_spec("sentence_transformers") is None:
-            raise MissingExtraError("train", f"{path} has no exported graph; reading it")
-        from modernpubmed.encoder.torch_model import load_torch
-
-        model = load_torch(path, max_tokens=max_tokens)
-        return cls(model, name=name, prompts={**model.prompts, **changed}, folder=path)
-
-    @property
-    def dimension(self) -> int:
-        """The dimension d of its vectors."""
-        return self._model.dimension
+            model: _Model = load_graph(folder, max_tokens=max_tokens, threads=threads)
+            prompts = {**folder.prompts, **changed}
+        else:
+            model = by_torch = _load_torch(path, max_tokens)
+            prompts = {**by_torch.prompts, **changed}
+        return cls(model, name=name, prompts=prompts, folder=path, long=long, dim=dim)
 
     @property
     def max_tokens(self) -> int:
-        """The longest text it reads, in tokens with the special ones; the rest is cut."""
+        """The longest text it reads at once, in tokens with the special ones."""
         return self._model.max_tokens
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of what computes the vectors, prompts included: encoders that share it agree."""
-        used = [self.prompts.get(role, "") for role in _ROLES]
-        if not any(used):
+        """SHA-256 of all that decides its vectors: encoders that share it agree."""
+        used: list[object] = [self.prompts.get(role, "") for role in _ROLES]
+        if not any(used) and self.long != "chunk" and self.dimension == self._model.dimension:
             return self._model.fingerprint
+        if self.long == "chunk":
+            used.append("chunk")
+        if self.dimension != self._model.dimension:
+            used.append(self.dimension)
         return hashlib.sha256(repr((self._model.fingerprint, *used)).encode()).hexdigest()
 
-    def encode(self, texts: Sequence[str], *, prompt: str = "", batch_size: int = 32) -> Vectors:
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt: str = "",
+        batch_size: int = 32,
+        dtype: VectorType = "float32",
+    ) -> NDArray[Any]:
         """The vectors of texts.
 
         Args:
             texts: n texts; an empty one is allowed.
             prompt: Put before every text.
-            batch_size: Texts a call of the graph.
+            batch_size: Most texts a call of the model; fewer where they are long.
+            dtype: What the numbers are stored as: ``float32``, ``float16``, ``int8`` (each vector
+                times its own factor: compare by cosine) or ``binary`` (signs, eight to a byte).
 
         Returns:
-            float32 ``[n, d]``, rows of length 1, in the order of the texts.
+            ``[n, d]``, rows of length 1 (but for int8 and binary), in the order of the texts; for
+            binary uint8 ``[n, ⌈d / 8⌉]``.
 
         Raises:
-            ModernPubMedError: ``texts`` is a bare string or holds something else than strings, or
-                the model gave a vector that is not finite.
+            ModernPubMedError: ``texts`` is a bare string or holds something else than strings; a
+                text is too long and the encoder was loaded with ``long="error"``; the model gave a
+                vector that is not finite; there is no such ``dtype``.
 
         Warns:
-            TruncationWarning: Texts were cut; ``truncated`` counts them over the encoder's life.
+            TruncationWarning: Texts were cut; ``truncated`` and ``cut_tokens`` count them and what
+                they lost over the encoder's life.
         """
-        if isinstance(texts, str):
-            raise ModernPubMedError(
-                "encode was given one string", remedy="give a list of strings: encode([text])"
-            )
-        for row, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise ModernPubMedError(
-                    f"is {type(text).__name__}, not a string",
-                    record=f"text {row}",
-                    remedy="give strings only",
-                )
-        if not texts:
-            return np.zeros((0, self.dimension), dtype=np.float32)
-        vectors, cut = self._model.embed([prompt + text for text in texts], batch_size)
-        if not np.isfinite(vectors).all():
-            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
-            raise ModernPubMedError(
-                f"{self.name} gave a vector that is not finite",
-                record=f"text {row}",
-                remedy="the weights are damaged: train or copy the model again",
-            )
-        if count := int(cut.sum()):
-            self.truncated += count
+        before = self.truncated, self.cut_tokens
+        vectors = quantize(self._vectors(_checked(texts), prompt, batch_size), dtype)
+        if self.truncated > before[0]:
             warnings.warn(
-                f"{count} of {len(texts)} texts are longer than {self.max_tokens} tokens "
-                f"and were cut ({self.name})",
+                f"{self.truncated - before[0]:,} of {len(texts):,} texts are longer than "
+                f"{self.max_tokens:,} tokens and were cut, by {self.cut_tokens - before[1]:,} "
+                f"in all ({self.name})",
                 TruncationWarning,
                 stacklevel=2,
             )
@@ -212,6 +224,106 @@ class Encoder:
         """``encode`` with the model's own document prompt."""
         return self.encode(texts, prompt=self.prompts["document"], batch_size=batch_size)
 
+    def encode_stream(
+        self,
+        texts: Iterable[str],
+        *,
+        prompt: str = "",
+        batch_size: int = 32,
+        dtype: VectorType = "float32",
+        first: int = 0,
+    ) -> Iterator[NDArray[Any]]:
+        """The vectors of texts that come one after the other, however many: as ``encode``'s.
+
+        At most 4,096 texts and their vectors are held at a time. What is cut is counted in
+        ``truncated`` and ``cut_tokens``; no warning is given.
+
+        Args:
+            texts: The texts; read as they are needed.
+            prompt: As in ``encode``.
+            batch_size: As in ``encode``.
+            dtype: As in ``encode``.
+            first: The place of the first text, where an error has to name one.
+
+        Yields:
+            Blocks of vectors, in the order of the texts; together a row a text.
+
+        Raises:
+            ModernPubMedError: As ``encode``; the text is named by its place in the stream.
+
+        >>> encoder = Encoder.load()
+        >>> [block.shape for block in encoder.encode_stream(name for name in ("fever", "cough"))]
+        [(2, 384)]
+        """
+        if isinstance(texts, str):
+            _checked(texts)
+        source = iter(texts)
+        while block := list(islice(source, _STREAM)):
+            yield quantize(self._vectors(_checked(block, first), prompt, batch_size, first), dtype)
+            first += len(block)
+
+    def windows(
+        self, texts: Sequence[str], *, prompt: str = "", batch_size: int = 32
+    ) -> tuple[list[Window], Vectors]:
+        """The windows that texts are read in, and a vector for each.
+
+        Whatever ``long`` is: a text that fits is one window, a longer one several, each ending
+        with a word and sharing some 32 tokens with the one before.
+
+        Returns:
+            w windows in the order of the texts, and float32 ``[w, d]``, rows of length 1.
+
+        Raises:
+            ModernPubMedError: As ``encode``; or the prompt leaves no room for text.
+
+        >>> encoder = Encoder.load(max_tokens=8)
+        >>> texts = ["fever", "fever and cough for two weeks in a child"]
+        >>> windows, vectors = encoder.windows(texts)
+        >>> [(window.text, window.start, window.end) for window in windows], vectors.shape
+        ([(0, 0, 5), (1, 0, 29), (1, 24, 40)], (3, 384))
+        """
+        parts = split(
+            self._model.tokenizer, _checked(texts), max_tokens=self.max_tokens, prompt=prompt
+        )
+        pieces = [texts[part.text][part.start : part.end] for part in parts]
+        return parts, shorten(self._run(pieces, prompt, batch_size, 0), self._dim)
+
+    def _vectors(
+        self, texts: Sequence[str], prompt: str, batch_size: int, first: int = 0
+    ) -> Vectors:
+        """float32 ``[n, d]``; ``first`` is the place of the first text in its stream."""
+        if self.long == "chunk":
+            parts = split(self._model.tokenizer, texts, max_tokens=self.max_tokens, prompt=prompt)
+            if len(parts) > len(texts):
+                pieces = [texts[part.text][part.start : part.end] for part in parts]
+                vectors = self._run(pieces, prompt, batch_size, first)
+                return shorten(pool(vectors, parts, len(texts)), self._dim)
+        return shorten(self._run(texts, prompt, batch_size, first), self._dim)
+
+    def _run(self, texts: Sequence[str], prompt: str, batch_size: int, first: int) -> Vectors:
+        """The model's own vectors, finite; what was cut is counted, or refused."""
+        if not texts:
+            return np.zeros((0, self._model.dimension), dtype=np.float32)
+        vectors, cut = self._model.embed([prompt + text for text in texts], batch_size)
+        if not np.isfinite(vectors).all():
+            row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+            raise ModernPubMedError(
+                f"{self.name} gave a vector that is not finite",
+                record=f"text {first + row}",
+                remedy="the weights are damaged: train or copy the model again",
+            )
+        if self.long == "error" and cut.any():
+            row = int(np.flatnonzero(cut)[0])
+            raise ModernPubMedError(
+                f"is {int(cut[row]):,} tokens longer than the {self.max_tokens:,} that "
+                f"{self.name} reads ({np.count_nonzero(cut):,} such texts)",
+                record=f"text {first + row}",
+                remedy="load the encoder with long='truncate' or long='chunk'",
+            )
+        self.truncated += int(np.count_nonzero(cut))
+        self.cut_tokens += int(cut.sum())
+        return vectors
+
     def similarity(self, a: Sequence[str] | Vectors, b: Sequence[str] | Vectors) -> Vectors:
         """Cosine similarities ``[n, m]`` of n texts (or vectors ``[n, d]``) and m others.
 
@@ -223,6 +335,42 @@ class Encoder:
             side if isinstance(side, np.ndarray) else self.encode(side) for side in (a, b)
         )
         return left @ right.T
+
+
+def _load_torch(path: Path, max_tokens: int | None) -> TorchModel:
+    if (path / "modules.json").is_file():
+        try:
+            read_folder(path)  # says what is missing better than a traceback of torch does
+        except ModernPubMedError:
+            if not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
+                raise
+    elif not (path / "config.json").is_file():
+        raise ModernPubMedError(
+            "not a model folder: neither modules.json nor config.json",
+            file=path,
+            remedy="give a folder that SentenceTransformer.save_pretrained wrote",
+        )
+    if importlib.util.find_spec("sentence_transformers") is None:
+        raise MissingExtraError("train", f"{path} has no exported graph; reading it")
+    from modernpubmed.encoder.torch_model import load_torch
+
+    return load_torch(path, max_tokens=max_tokens)
+
+
+def _checked(texts: Sequence[str], first: int = 0) -> Sequence[str]:
+    """``texts``, if they are strings; ``first`` is the place of the first one in its stream."""
+    if isinstance(texts, str):
+        raise ModernPubMedError(
+            "encode was given one string", remedy="give a list of strings: encode([text])"
+        )
+    for row, text in enumerate(texts, first):
+        if not isinstance(text, str):
+            raise ModernPubMedError(
+                f"is {type(text).__name__}, not a string",
+                record=f"text {row}",
+                remedy="give strings only",
+            )
+    return texts
 
 
 def _fetch(name: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +19,17 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from modernpubmed.encoder.batches import token_batches
 from modernpubmed.encoder.folder import WEIGHTS_NAME, ModelFolder
 from modernpubmed.encoder.pooling import POOLING_MODES, normalize
+from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
+
+#: Texts that are tokenised, sorted by length and computed before the next ones are.
+_BLOCK = 1024
+#: Most tokens a call, padding included: what a processor's cache holds the activations of.
+_BATCH_TOKENS = 4096
 
 #: The graph's metadata entry with the SHA-256 of the weights it points into.
 WEIGHTS_KEY = "weights_sha256"
@@ -50,19 +58,29 @@ class GraphModel:
 
     def embed(
         self, texts: Sequence[str], batch_size: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Unit vectors ``[n, d]`` and which of the n texts were cut."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Unit vectors ``[n, d]`` and how many tokens of each of the n texts were cut."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        cut = np.zeros(len(texts), dtype=np.int64)
+        starts = range(0, len(texts), _BLOCK)
+        # The next block is tokenised while this one is computed; both leave Python's lock alone.
+        with ThreadPoolExecutor(1) as ahead:
+            following = ahead.submit(self._tokens, texts[:_BLOCK])
+            for start in starts:
+                encodings = following.result()
+                if start + _BLOCK < len(texts):
+                    rest = texts[start + _BLOCK : start + 2 * _BLOCK]
+                    following = ahead.submit(self._tokens, rest)
+                lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
+                for rows in token_batches(lengths, max_texts=batch_size, max_tokens=_BATCH_TOKENS):
+                    vectors[start + rows] = self._run([encodings[row] for row in rows])
+                cut[start : start + len(encodings)] = cut_tokens(self.tokenizer, encodings)
+        return vectors, cut
+
+    def _tokens(self, texts: Sequence[str]) -> list[Encoding]:
         if self.folder.lower_case:
             texts = [text.lower() for text in texts]
-        encodings = self.tokenizer.encode_batch_fast(list(texts))
-        cut = np.fromiter((bool(encoding.overflowing) for encoding in encodings), bool, len(texts))
-        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
-        # Batches of like length carry little padding.
-        order = np.argsort([len(encoding) for encoding in encodings], kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            vectors[rows] = self._run([encodings[row] for row in rows])
-        return vectors, cut
+        return list(self.tokenizer.encode_batch_fast(list(texts)))
 
     def _run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
         length = max(len(encoding) for encoding in encodings)
@@ -78,6 +96,13 @@ class GraphModel:
             tokens.astype(np.float32, copy=False), mask.astype(np.float32)
         )
         return normalize(pooled)
+
+
+def cut_tokens(tokenizer: Tokenizer, encodings: Sequence[Encoding]) -> NDArray[np.int64]:
+    """How many tokens of each text the tokenizer cut off, special ones not counted."""
+    special = tokenizer.num_special_tokens_to_add(is_pair=False)
+    cut = (sum(len(part) - special for part in one.overflowing) for one in encodings)
+    return np.fromiter(cut, np.int64, len(encodings))
 
 
 def load_graph(folder: ModelFolder, *, max_tokens: int | None, threads: int | None) -> GraphModel:
@@ -138,8 +163,7 @@ def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
 def _session(graph: Path, threads: int | None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = usable_threads() if threads is None else threads
     # Threads that spin while they wait take the processor from everything else on a busy machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     weights = graph.with_name(WEIGHTS_NAME)

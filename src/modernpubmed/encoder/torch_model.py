@@ -11,7 +11,7 @@ import transformers
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
 
-from modernpubmed.encoder.graph import load_tokenizer
+from modernpubmed.encoder.graph import cut_tokens, load_tokenizer
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
 
@@ -22,7 +22,7 @@ class TorchModel:
     def __init__(self, model: SentenceTransformer, path: Path) -> None:
         self._model = model
         self._path = path
-        self._tokenizer = load_tokenizer(path, self.max_tokens)
+        self.tokenizer = load_tokenizer(path, self.max_tokens)
 
     @property
     def max_tokens(self) -> int:
@@ -46,8 +46,8 @@ class TorchModel:
 
     def embed(
         self, texts: Sequence[str], batch_size: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Unit vectors ``[n, d]`` and which of the n texts were cut."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Unit vectors ``[n, d]`` and how many tokens of each of the n texts were cut."""
         vectors = self._model.encode(
             list(texts),
             batch_size=batch_size,
@@ -55,9 +55,8 @@ class TorchModel:
             show_progress_bar=False,
             prompt="",
         )
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
-        cut = np.fromiter((bool(encoding.overflowing) for encoding in encodings), bool, len(texts))
-        return np.asarray(vectors, dtype=np.float32), cut
+        encodings = self.tokenizer.encode_batch_fast(list(texts))
+        return np.asarray(vectors, dtype=np.float32), cut_tokens(self.tokenizer, encodings)
 
 
 def load_torch(path: Path, *, max_tokens: int | None) -> TorchModel:

@@ -25,15 +25,12 @@ from modernpubmed.evaluation.evaluate import (
     write_result,
 )
 from modernpubmed.evaluation.metrics import METRICS, metric_names, parse_metric
-from modernpubmed.evaluation.rendering import render_markdown, render_text
 from modernpubmed.evaluation.significance import DRAWS, SEED
 from modernpubmed.evaluation.similarity import correlate, similarity_examples, write_similarity
 from modernpubmed.evaluation.tabulate import MAIN_METRIC, compare_results, refuse_repeated
 from modernpubmed.manifest import code_version
 from modernpubmed.protocols import TextEncoder
 from modernpubmed.suites import SentencePairs, Suite, suite_checksum
-
-__all__ = ["Comparison", "compare", "compare_results", "render_markdown", "render_text"]
 
 
 def compare(

@@ -12,6 +12,8 @@ says why it cannot:
   ``CONCLUSIONS`` category, a heading of their own, or one inside the running text.
 - ``question-conclusion``: only those of them whose title asks. Of 61,546 real pairs 9,618 give a
   conclusion and 154 of their titles ask: enough in all of PubMed, too few in a small corpus.
+- ``paraphrase``: for one article its title, for the next a sentence of its abstract → the same in
+  other words, by rule (``paraphrase.py``). For training against contrasts.
 - ``mesh-abstract``: the article's MeSH headings, major topics first, without qualifiers and
   without check tags ("Humans") → title and abstract.
 
@@ -30,6 +32,7 @@ from dataclasses import replace
 
 from modernpubmed.folding import fingerprint, folded
 from modernpubmed.pairs.deduplicate import Seen
+from modernpubmed.pairs.paraphrase import paraphrase
 from modernpubmed.pairs.select import Tally, clean_abstract
 from modernpubmed.pairs.sentences import sentences, split_heading
 from modernpubmed.records import Article, Pair
@@ -42,6 +45,7 @@ ARTICLE_KINDS = (
     "title-conclusion",
     "question-conclusion",
     "mesh-abstract",
+    "paraphrase",
 )
 #: Kinds made of terminologies (see ``modernpubmed.pairs.terminology``).
 TERMINOLOGY_KINDS = ("synonym-name", "name-definition")
@@ -50,6 +54,8 @@ KINDS = ARTICLE_KINDS + TERMINOLOGY_KINDS
 
 #: Fewest words in a sentence that is asked with.
 MIN_SENTENCE_WORDS = 8
+#: Most words in a sentence that is paraphrased.
+MAX_SENTENCE_WORDS = 40
 #: Shortest conclusion kept, in characters.
 MIN_CONCLUSION = 60
 #: Fewest MeSH headings, check tags left out.
@@ -178,6 +184,37 @@ def mesh_abstract(record: Article | Pair, pair: Pair) -> Pair | str:
     return replace(pair, anchor="; ".join(headings), positive=text, kind="mesh-abstract")
 
 
+def paraphrased(pair: Pair) -> Pair | str:
+    """A title or a sentence → the same in other words; or why there is none.
+
+    Which of the two is decided by hash of the article, and so is the sentence, among those of
+    eight to forty words. Where no rule applies to a sentence the next one is tried, and the title
+    last.
+
+    Args:
+        pair: A title–abstract pair.
+    """
+    key = folded(pair.anchor) if pair.pmid is None else str(pair.pmid)
+    texts = [pair.anchor]
+    if fingerprint(f"{key}\nparaphrase") % 2:
+        found = (split_heading(part)[1] for part in sentences(pair.positive))
+        texts = sorted(
+            (
+                text
+                for text in found
+                if MIN_SENTENCE_WORDS <= len(text.split()) <= MAX_SENTENCE_WORDS
+                and not _BOILERPLATE.search(text)
+            ),
+            key=lambda text: fingerprint(f"{key}\n{text}"),
+        )
+        texts.append(pair.anchor)
+    for text in texts:
+        other = paraphrase(text)
+        if other is not None:
+            return replace(pair, anchor=text, positive=other, kind="paraphrase")
+    return "no words to replace"
+
+
 def asks(title: str) -> bool:
     """Whether a title is a question.
 
@@ -193,6 +230,8 @@ def _made(record: Article | Pair, pair: Pair, kind: str, min_abstract: int) -> P
             return sentence_abstract(pair, min_abstract=min_abstract)
         case "mesh-abstract":
             return mesh_abstract(record, pair)
+        case "paraphrase":
+            return paraphrased(pair)
         case "title-conclusion":
             return title_conclusion(record, pair)
         case "question-conclusion":

@@ -27,6 +27,14 @@ from importlib import resources
 from typing import Any
 
 from modernpubmed.folding import fingerprint
+from modernpubmed.wording import (
+    WORD,
+    Swap,
+    alternatives,
+    in_case_of,
+    starts_with_vowel,
+    with_article,
+)
 
 #: What can be changed, in the order in which ``contrasts`` lists it.
 KINDS: tuple[str, ...] = (
@@ -105,17 +113,8 @@ def contrast(text: str, *, seed: int = 0) -> Contrast | None:
 # ------------------------------------------------------------------------------------- replacing
 
 
-@dataclass(frozen=True, slots=True)
-class _Swap:
-    """Text from ``start`` to ``end`` becomes ``after``."""
-
-    start: int
-    end: int
-    after: str
-
-
 def _words_of(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.lower()))
+    return frozenset(WORD.findall(text.lower()))
 
 
 def _made(kind: str, text: str, words: frozenset[str]) -> list[Contrast]:
@@ -128,40 +127,12 @@ def _made(kind: str, text: str, words: frozenset[str]) -> list[Contrast]:
     swaps.sort(key=lambda swap: swap.start)  # stable: at one place, the finders' own order
     made: dict[str, Contrast] = {}
     for swap in swaps:
-        start, after = _with_article(text, swap)
+        start, after = with_article(text, swap)
         before = text[start : swap.end]
         changed = text[:start] + after + text[swap.end :]
         if changed != text:
             made.setdefault(changed, Contrast(changed, kind, before, after))
     return list(made.values())
-
-
-_ARTICLE = re.compile(r"(?<![\w'’.-])(an?|A[Nn]?) $")
-# How "an" is decided: by the sound, as far as spelling tells it.
-_VOWEL = re.compile(
-    r"(?!eu|uni(?!n|m)|use|usual|uter|ur[aeio]|one\b|once\b)(?:[aeiou]|hour|heir|honest)"
-    r"|8|1[18](?!\d)",
-    re.IGNORECASE,
-)
-
-
-def _with_article(text: str, swap: _Swap) -> tuple[int, str]:
-    """The span's start and what replaces it, "a" or "an" before it included where it changes."""
-    found = _ARTICLE.search(text, max(0, swap.start - 4), swap.start)
-    if not found or not swap.after:
-        return swap.start, swap.after
-    article = found[1]
-    if article == "A" and not _opens_sentence(text, found.start()):
-        return swap.start, swap.after  # "vitamin A increases", "hepatitis A"
-    had, needs = (bool(_VOWEL.match(word)) for word in (text[swap.start :], swap.after))
-    if had == needs or had != (len(article) == 2):
-        return swap.start, swap.after
-    n = "N" if len(article) == 1 and text[swap.start : swap.end].isupper() else "n"
-    return found.start(), f"{article[0]}{n if needs else ''} {swap.after}"
-
-
-def _opens_sentence(text: str, start: int) -> bool:
-    return not text[:start].rstrip(" \"'“‘([") or text[:start].rstrip()[-1] in ".:?!;"
 
 
 # ----------------------------------------------------------------------------------------- words
@@ -217,10 +188,9 @@ class _Rules:
 _HYPHENS = "-‐‑–"
 # "intra- and extracellular": the other member is there, cut short.
 _HANGING = re.compile(r"[-‐‑] ?(?:and|or|versus|vs\.?|to|&|,) $")
-_WORD = re.compile(r"\w+")
 
 
-def _word_swaps(rules: _Rules, text: str) -> list[_Swap]:
+def _word_swaps(rules: _Rules, text: str) -> list[Swap]:
     found = [
         (match, term)
         for match in rules.pattern.finditer(text)
@@ -241,45 +211,10 @@ def _word_swaps(rules: _Rules, text: str) -> list[_Swap]:
             continue
         start, end = match.span()
         if term.guard.allows(text, start, end):
-            after = _in_case_of(match[0], term.written, term.after, text, start)
+            after = in_case_of(match[0], term.written, term.after, text, start)
             if after is not None:
-                swaps.append(_Swap(start, end, after))
+                swaps.append(Swap(start, end, after))
     return swaps
-
-
-def _in_case_of(before: str, written: str, after: str, text: str, start: int) -> str | None:
-    """What replaces ``before``, in its case: left, Left, LEFT, Early Onset; None: do not."""
-    if before == written:
-        return after
-    if any(letter.isupper() for letter in written):  # an acronym or a name: only as it is written
-        if before[0].lower() + before[1:] != written:
-            return None
-        return after[0].upper() + after[1:]
-    if before.isupper():
-        # "MEN 2A" is a syndrome and "LATE" a disease, unless all the text is in capitals.
-        alone = text[max(0, start - 30) : start] + text[start + len(before) :][:30]
-        if before in _ACRONYMS and not alone.isupper():
-            return None
-        return after.upper()
-    if not before[0].isupper():
-        return after if before.islower() else None
-    capital = [word[0].isupper() for word in _WORD.findall(before)]
-    next_word = _WORD.search(text, start + len(before))
-    title_case = (
-        any(capital[1:])
-        if len(capital) > 1
-        else bool(next_word and next_word[0][0].isupper()) or not _opens_sentence(text, start)
-    )
-    if title_case and len(_WORD.findall(after)) > 1:
-        after = re.sub(r"(?<![\w'’])(?!(?:of|the|to|in|with|at|by)\b)[a-z]", _upper, after)
-    return after[0].upper() + after[1:]
-
-
-def _upper(match: re.Match[str]) -> str:
-    return match[0].upper()
-
-
-_ACRONYMS = frozenset({"MEN", "MAN", "CHILD", "RAT", "LATE", "EARLY", "GAIN", "MALE", "IS", "CAN"})
 
 
 @cache
@@ -316,8 +251,8 @@ def _compiled(lists: Mapping[str, Any]) -> _Rules:
                 terms.setdefault(term.written.lower(), []).append(term)
     return _Rules(
         # No word character before; a hyphen before is the guards' business.
-        pattern=re.compile(rf"(?<!\w)(?:{_alternatives(terms)})(?!\w)", re.IGNORECASE),
-        first_words=frozenset(found[0] for term in terms if (found := _WORD.search(term))),
+        pattern=re.compile(rf"(?<!\w)(?:{alternatives(terms)})(?!\w)", re.IGNORECASE),
+        first_words=frozenset(found[0] for term in terms if (found := WORD.search(term))),
         terms={term: tuple(ways) for term, ways in terms.items()},
         once=lists.get("once", False),
     )
@@ -329,26 +264,6 @@ def _context(pattern: str | None, around: str) -> re.Pattern[str] | None:
         return None
     pattern = pattern.replace("~", rf"[\ \u00a0{_HYPHENS[1:]}-]")
     return re.compile(around.format(f"(?:{pattern})"), re.IGNORECASE | re.VERBOSE)
-
-
-def _alternatives(terms: Sequence[str] | Mapping[str, object]) -> str:
-    """A regex of words as a tree of their letters: as fast for a thousand words as for ten."""
-    tree: dict[str, Any] = {}
-    for term in terms:
-        branch = tree
-        for letter in term:
-            branch = branch.setdefault(letter, {})
-        branch[""] = {}
-    return _branches(tree)
-
-
-def _branches(tree: dict[str, Any]) -> str:
-    ends = "" in tree
-    ways = [re.escape(letter) + _branches(branch) for letter, branch in tree.items() if letter]
-    if not ways:
-        return ""
-    inner = ways[0] if len(ways) == 1 and not ends else f"(?:{'|'.join(ways)})"
-    return f"{inner}?" if ends else inner
 
 
 def _denials(verbs: Sequence[str]) -> list[dict[str, Any]]:
@@ -378,7 +293,7 @@ def _absences(findings: Sequence[str]) -> list[dict[str, Any]]:
     """Groups for nouns ("difference"): there was no difference, there was a difference."""
     one = [f"{how}{noun}" for noun in findings for how in ("", "significant ", "clear ")]
     bare = [f"no {noun}s>{noun}s" for noun in one] + ["no evidence>evidence"]
-    with_article = [f"no {noun}/{'an' if _VOWEL.match(noun) else 'a'} {noun}" for noun in one]
+    with_article = [f"no {noun}/{'an' if starts_with_vowel(noun) else 'a'} {noun}" for noun in one]
     verbs = "is|was|were|are|found|find|shows?|showed|had|has|have|observed|reported|detected"
     return [
         {
@@ -432,7 +347,7 @@ _YOUNG = re.compile(
 )
 
 
-def _number_swaps(text: str) -> Iterator[_Swap]:
+def _number_swaps(text: str) -> Iterator[Swap]:
     if not any(character.isdigit() for character in text):
         return
     numbers = set(_ALL_NUMBERS.findall(text))
@@ -454,14 +369,14 @@ def _number_swaps(text: str) -> Iterator[_Swap]:
                 continue
             # "1 week" is one: its number takes the unit's plural along.
             if gap == " " and rule == "time" and value == 1:
-                yield _Swap(match.start(), match.end(), f"{shown} {unit.removesuffix('s')}s")
+                yield Swap(match.start(), match.end(), f"{shown} {unit.removesuffix('s')}s")
             elif gap == " " and unit.endswith("s") and rule == "time" and new == 1:
-                yield _Swap(match.start(), match.end(), f"1 {unit.removesuffix('s')}")
+                yield Swap(match.start(), match.end(), f"1 {unit.removesuffix('s')}")
             else:
-                yield _Swap(match.start("number"), match.end("number"), shown)
+                yield Swap(match.start("number"), match.end("number"), shown)
         other = _OTHER_UNIT.get(unit)
         if other and not (age and (value > 12 or unit.startswith("year"))):
-            yield _Swap(match.start("unit"), match.end("unit"), other)
+            yield Swap(match.start("unit"), match.end("unit"), other)
 
 
 def _is_count(number: str, value: Decimal) -> bool:
@@ -510,17 +425,17 @@ _NOT_ALONE = re.compile(
 )
 
 
-def _numbered_swaps(text: str) -> Iterator[_Swap]:
+def _numbered_swaps(text: str) -> Iterator[Swap]:
     found = list(_NUMBERED.finditer(text))
     for match in found:
         word = match["word"].lower()
         after = (_NEXT_TYPE if word == "type" else _NEXT).get(match["number"])
         alone = sum(other["word"].lower() == word for other in found) == 1
         if after and alone and not _NOT_ALONE.match(text, match.end()):
-            yield _Swap(match.start("number"), match.end("number"), after)
+            yield Swap(match.start("number"), match.end("number"), after)
 
 
-_FINDERS: Mapping[str, Callable[[str], Iterator[_Swap]]] = {
+_FINDERS: Mapping[str, Callable[[str], Iterator[Swap]]] = {
     "dose": _number_swaps,
     "severity": _numbered_swaps,
 }
