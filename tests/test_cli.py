@@ -726,7 +726,7 @@ REFUSED = {
         {"a.txt": "fever", "mine/letter.txt": "Dear"},
         "encode {in}/a.txt --out {in}/mine",
         "mine",
-        "there is a folder here",
+        "something else than vectors",
     ),
     "encode over another file": Refusal(
         {"a.txt": "fever"}, "encode {in}/a.txt --out {in}/a.txt", "a.txt", "else than vectors"

@@ -46,15 +46,22 @@ def pairs(tmp_path: Path) -> Path:
 @pytest.fixture
 def recipe() -> Recipe:
     """A small one: 12 steps of 8 pairs."""
-    mini = read_recipe(Path(__file__).parents[2] / "recipes" / "mini.toml")
+    tryout = read_recipe(Path(__file__).parents[2] / "recipes" / "tryout.toml")
     run = dataclasses.replace(
-        mini.run, steps=12, checkpoint_every=4, evaluate_every=6, dev_pairs=16
+        tryout.run, steps=12, checkpoint_every=4, evaluate_every=6, dev_pairs=16
     )
     source = dataclasses.replace(
-        mini.sources[0], anchor_tokens=12, positive_tokens=24, batch_size=8
+        tryout.sources[0], anchor_tokens=12, positive_tokens=24, batch_size=8
     )
-    optimizer = dataclasses.replace(mini.optimizer, learning_rate=3e-3, warmup_steps=2)
-    return dataclasses.replace(mini, run=run, sources=(source,), max_tokens=32, optimizer=optimizer)
+    optimizer = dataclasses.replace(tryout.optimizer, learning_rate=3e-3, warmup_steps=2)
+    return dataclasses.replace(
+        tryout,
+        run=run,
+        sources=(source,),
+        max_tokens=32,
+        optimizer=optimizer,
+        loss=dataclasses.replace(tryout.loss, symmetric=True),
+    )
 
 
 @pytest.fixture(scope="session")

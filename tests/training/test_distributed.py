@@ -107,7 +107,7 @@ name = "title-abstract"
 anchor_tokens = 12
 positive_tokens = 24
 batch_size = 8
-contrast = true
+contrast = "queries"
 [loss]
 temperature = 0.05
 symmetric = true

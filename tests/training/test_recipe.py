@@ -8,7 +8,35 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.training.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-MINI = (RECIPES / "mini.toml").read_text()
+MINI = """\
+name = "ModernPubMed-mini"
+license = "apache-2.0"
+base = "sentence-transformers/all-MiniLM-L6-v2"
+max_tokens = 256
+
+[[sources]]
+name = "title-abstract"
+positive_tokens = 128
+batch_size = 128
+
+[loss]
+temperature = 0.05
+symmetric = true
+
+[optimizer]
+learning_rate = 5e-5
+weight_decay = 0.01
+warmup_steps = 16
+schedule = "linear"
+
+[run]
+steps = 160
+seed = 42
+precision = "fp32"
+checkpoint_every = 20
+evaluate_every = 40
+dev_pairs = 500
+"""
 
 
 def test_the_published_recipe_is_exactly_as_published():
@@ -17,7 +45,7 @@ def test_the_published_recipe_is_exactly_as_published():
     assert recipe.max_tokens == 2048
     (source,) = recipe.sources
     assert (source.anchor_tokens, source.positive_tokens) == (2048, 2048)
-    assert (source.batch_size, source.negatives, source.contrast) == (72, 0, False)
+    assert (source.batch_size, source.negatives, source.contrast) == (72, 0, "none")
     assert recipe.optimizer.learning_rate == 3e-4
     assert recipe.optimizer.weight_decay == 0.1
     assert recipe.optimizer.warmup_steps == 700
@@ -68,7 +96,7 @@ def test_every_recipe_we_ship_can_be_read(path: Path):
 def test_a_wrong_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, message: str):
     path = tmp_path / "wrong.toml"
     # With a contrast, so that what needs another key is there to be refused.
-    text = MINI.replace("batch_size = 128", "batch_size = 128\ncontrast = true")
+    text = MINI.replace("batch_size = 128", "batch_size = 128\ncontrast = 'queries'")
     lines = [new + line[len(old) :] if line.startswith(old) else line for line in text.splitlines()]
     path.write_text("\n".join(lines))
     with pytest.raises(ModernPubMedError) as caught:

@@ -87,7 +87,7 @@ def test_prompts_are_put_before(tokenizer: str, tiny_model: Path, tmp_path: Path
 
 def test_negatives_and_contrasts(tokenizer: str, tiny_model: Path, tmp_path: Path):
     write_mined(tmp_path / "p.parquet")
-    form = Form(tokenizer, 20, 20, negatives=2, contrast=True)
+    form = Form(tokenizer, 20, 20, negatives=2, contrast="queries")
     store = tokenise(tmp_path / "p.parquet", "a", form, tmp_path / "cache", workers=1)
     model = SentenceTransformer(str(tiny_model), device="cpu")
     ids = {text: model.tokenizer(text)["input_ids"] for text in
@@ -106,6 +106,27 @@ def test_negatives_and_contrasts(tokenizer: str, tiny_model: Path, tmp_path: Pat
         expected = [] if made is None else model.tokenizer(made.text)["input_ids"]
         assert store.contrast.row(row).tolist() == expected
     assert store.counts["contrasts"] == sum(contrast(pair.anchor) is not None for pair in ROWS) > 0
+
+
+def test_contrasts_as_documents_come_before_what_was_mined(
+    tokenizer: str, tiny_model: Path, tmp_path: Path
+):
+    write_mined(tmp_path / "p.parquet")
+    form = Form(tokenizer, 20, 20, negatives=1, contrast="documents")
+    store = tokenise(tmp_path / "p.parquet", "a", form, tmp_path / "cache", workers=1)
+    mined = tokenise(
+        tmp_path / "p.parquet", "a", Form(tokenizer, 20, 20, negatives=1), tmp_path, workers=1
+    )
+    model = SentenceTransformer(str(tiny_model), device="cpu")
+    some = 0
+    for row, pair in enumerate(ROWS):
+        made = contrast(pair.anchor)
+        twin = [] if made is None else [model.tokenizer(made.text)["input_ids"]]
+        found = [ids.tolist() for ids in store.negatives_of(row)]
+        assert found == twin + [ids.tolist() for ids in mined.negatives_of(row)]
+        some += len(twin)
+    assert store.counts["contrasts"] == some > 0
+    assert not len(store.contrast.values)
 
 
 def test_a_store_is_made_once_and_named_by_what_it_holds(tokenizer: str, tmp_path: Path):

@@ -353,8 +353,10 @@ def test_masks_distillation_matryoshka_contrast_and_sources_together(
     folder = tmp_path / "sources"
     shutil.copytree(pairs, folder / "title-abstract")
     shutil.copytree(pairs, folder / "other")
-    first = dataclasses.replace(recipe.sources[0], contrast=True, weight=2.0)
-    second = dataclasses.replace(first, name="other", contrast=False, batch_size=6, weight=1.0)
+    first = dataclasses.replace(recipe.sources[0], contrast="queries", weight=2.0)
+    second = dataclasses.replace(
+        first, name="other", contrast="documents", batch_size=6, weight=1.0
+    )
     everything = dataclasses.replace(
         with_run(recipe, steps=9),
         sources=(first, second),

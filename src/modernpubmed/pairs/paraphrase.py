@@ -31,8 +31,8 @@ def paraphrase(text: str, *, seed: int = 0) -> str | None:
     One to three places are changed; how many, which, and to what is decided by a hash of seed and
     text, the same on every platform.
 
-    >>> paraphrase("Renal failure after surgery")
-    'Kidney failure following surgery'
+    >>> paraphrase("Renal failure in the elderly")
+    'Kidney failure in the old'
     >>> paraphrase("Asyncio in practice") is None
     True
     """

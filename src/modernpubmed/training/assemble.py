@@ -34,7 +34,7 @@ class Layout:
         pad: The padding token's id.
         chunk_tokens: Most padded tokens a chunk has, if it has more than one text.
         negatives: Hard negatives a pair.
-        contrast: Whether there are contrast anchors.
+        contrast: Whether there are contrast queries.
         mesh_overlap: From which Jaccard similarity of MeSH headings on articles are related.
     """
 

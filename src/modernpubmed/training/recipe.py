@@ -17,6 +17,8 @@ from modernpubmed.related import MESH_OVERLAP
 
 Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["linear", "cosine", "constant"]
+#: What the near twins of anchors, sentences with one thing changed, are in a batch.
+Contrast = Literal["none", "queries", "documents"]
 T = TypeVar("T")
 
 
@@ -33,8 +35,11 @@ class Source:
             two.
         weight: Share of the steps, relative to the other sources'.
         negatives: Mined hard negatives a pair (``modernpubmed mine``), 0 for none.
-        contrast: Whether documents must tell their anchor from a near-identical one with another
-            meaning (``modernpubmed.training.contrast``); needs ``loss.symmetric``.
+        contrast: What near-identical anchors with another meaning are
+            (``modernpubmed.training.contrast``). ``queries``: documents must tell their own anchor
+            from them; needs ``loss.symmetric``. ``documents``: hard negatives; an anchor must be
+            nearer to its positive than to its own near twin, which only pairs that are themselves
+            alike can be asked for (``paraphrase``).
     """
 
     name: str
@@ -44,7 +49,7 @@ class Source:
     batch_tokens: int = 0
     weight: float = 1.0
     negatives: int = 0
-    contrast: bool = False
+    contrast: Contrast = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,7 +285,7 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
         above_zero[f"{key}.weight"] = source.weight
         if bool(source.batch_size) == bool(source.batch_tokens):
             refuse(key, "needs either batch_size or batch_tokens", "give one of the two")
-        if source.contrast and not recipe.loss.symmetric:
+        if source.contrast == "queries" and not recipe.loss.symmetric:
             refuse(f"{key}.contrast", "needs loss.symmetric = true", "set it, or leave this out")
         if source.batch_size:
             at_least[f"{key}.batch_size"] = (source.batch_size, 2)

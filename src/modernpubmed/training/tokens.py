@@ -12,7 +12,7 @@ anchor        uint32 · token ids, special tokens included
 positive      uint32 · likewise
 negatives     uint32 · the hard negatives of a row, one after the other
 negative_ends int64  · where in them each one ends
-contrast      uint32 · a contrast to the anchor; empty where no rule makes one
+contrast      uint32 · a contrast query; empty where no rule makes one, or none is asked for
 mesh          uint64 · hashes of the MeSH headings, check tags left out
 links         int64  · PMIDs that NLM links to the article
 mined         int64    how many negatives a row has
@@ -50,6 +50,7 @@ from modernpubmed.manifest import replacing
 from modernpubmed.records import PAIR_SCHEMA
 from modernpubmed.related import BANDS, CHECK_TAGS, near_duplicate_keys
 from modernpubmed.training.contrast import contrast
+from modernpubmed.training.recipe import Contrast
 
 #: Columns of ``keys``: near-duplicate bands of the positive, the anchor's text, the article, the
 #: concept.
@@ -63,7 +64,7 @@ CHARACTERS_A_TOKEN = 50
 _REMEDY = "make it with 'modernpubmed pairs'"
 _GUARD = "a process that was to tokenise could not start, or was killed"
 _GUARDED = 'call this under: if __name__ == "__main__": (and see that there is memory left)'
-_VERSION = 1
+_VERSION = 2
 _RAGGED = {"anchor": "uint32", "positive": "uint32", "negatives": "uint32", "contrast": "uint32",
            "negative_ends": "int64", "mesh": "uint64", "links": "int64"}  # fmt: skip
 _FLAT = {"mined": "int64", "lengths": "int32", "keys": "uint64", "pmids": "int64"}
@@ -80,7 +81,8 @@ class Form:
         anchor_prompt: Put before each anchor.
         positive_prompt: Put before each positive and negative.
         negatives: How many of a row's mined negatives to take, the best first.
-        contrast: Whether to make a contrast to each anchor.
+        contrast: What to make a contrast to each anchor for (``recipe.Contrast``): none, a query
+            that its document must tell apart, or a hard negative among the documents.
     """
 
     tokenizer: str
@@ -89,7 +91,7 @@ class Form:
     anchor_prompt: str = ""
     positive_prompt: str = ""
     negatives: int = 0
-    contrast: bool = False
+    contrast: Contrast = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,16 +325,23 @@ def _piece(columns: dict[str, list[Any]]) -> _Piece:
     ragged: dict[str, tuple[NDArray[Any], NDArray[np.int64]]] = {}
     ragged["anchor"], counts["anchors_cut"] = _ids("anchor", anchors)
     ragged["positive"], counts["positives_cut"] = _ids("positive", positives)
+    made = [None if form.contrast == "none" else contrast(text) for text in anchors]
+    counts["contrasts"] = sum(found is not None for found in made)
     lists = [(row or [])[: form.negatives] for row in columns.get("negatives", nothing)]
+    if form.contrast == "documents":
+        # First, so that a pair's own near twin is there whatever else was mined for it.
+        lists = [
+            row if found is None else [found.text, *row]
+            for row, found in zip(lists, made, strict=True)
+        ]
     flat_ids, _ = _ids("positive", [text for row in lists for text in row])
     mined = np.array([len(row) for row in lists], dtype=np.int64)
     counts["negatives"] = int(mined.sum())
     ragged["negatives"], ragged["negative_ends"] = _nested(flat_ids, mined)
-    made = [contrast(text) if form.contrast else None for text in anchors]
-    ids, _ = _ids("anchor", [found.text for found in made if found is not None])
-    counts["contrasts"] = len(ids[1])
+    asked = made if form.contrast == "queries" else nothing
+    ids, _ = _ids("anchor", [found.text for found in asked if found is not None])
     lengths = np.zeros(count, dtype=np.int64)
-    lengths[[row for row, found in enumerate(made) if found is not None]] = ids[1]
+    lengths[[row for row, found in enumerate(asked) if found is not None]] = ids[1]
     ragged["contrast"] = (ids[0], lengths)
     mesh = [
         [fingerprint(name) for name in sorted(set(row or ()) - CHECK_TAGS)]

@@ -391,8 +391,8 @@ def _layout(source: Source, recipe: Recipe, model: SentenceTransformer) -> Layou
     return Layout(
         pad=model.tokenizer.pad_token_id or 0,
         chunk_tokens=min(CHUNK_TOKENS[device], recipe.run.memory_tokens),
-        negatives=source.negatives,
-        contrast=source.contrast,
+        negatives=source.negatives + (source.contrast == "documents"),
+        contrast=source.contrast == "queries",
         mesh_overlap=recipe.masks.mesh_overlap,
     )
 
