@@ -92,3 +92,43 @@ def test_the_rules_do_not_make_the_contrast_suite() -> None:
         for triple in suite.triples
     )
     assert same < 0.08 * len(suite.triples)
+
+
+def test_an_opening_circumstance_moves_to_the_end_for_half_of_the_seeds() -> None:
+    text = "In children with renal failure, we observed a higher mortality."
+    made = [paraphrase(text, seed=seed) or "" for seed in range(60)]
+    moved = [other for other in made if other.startswith("We observed")]
+    assert 15 < len(moved) < 45
+    assert all(other.endswith(("renal failure.", "kidney failure.")) for other in moved)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "In children, adults, and the elderly renal failure was common.",  # an enumeration
+        "Renal failure, in children, was common.",
+        "In children with renal failure, mortality: the higher the worse.",
+    ],
+)
+def test_a_circumstance_that_is_no_single_one_stays(text: str) -> None:
+    for seed in range(20):
+        other = paraphrase(text, seed=seed)
+        assert other is not None
+        assert other.split()[0] in ("In", "Renal", "Kidney")
+
+
+def test_sentences_on_whose_words_the_meaning_hangs_come_first() -> None:
+    abstract = (
+        "Outcomes after surgery were similar in the groups that we studied here. "
+        "Renal function of the left kidney was better after surgery than before it. "
+        "Prevalence of complications after surgery was low in all of the groups."
+    )
+    anchors = {
+        pair.anchor
+        for pmid in range(1, 31)
+        if isinstance(pair := paraphrased(Pair("A title after surgery", abstract, pmid=pmid)), Pair)
+    }
+    assert anchors == {
+        "A title after surgery",
+        "Renal function of the left kidney was better after surgery than before it.",
+    }

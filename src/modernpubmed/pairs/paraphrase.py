@@ -6,6 +6,9 @@ and do mean something else (``training/contrast.py``), teach it which words matt
 stand in ``paraphrase_terms.toml``. Replacing words by others of their meaning to make training
 pairs is as old as Zhang, Zhao & LeCun 2015 (arXiv:1509.01626, section 2.4).
 
+Half of the sentences that open with a circumstance ("In children, …", "After surgery, …") have it
+moved to their end as well, so that the order of words does not decide either.
+
 Given up: the grammar of what stands around. "Skin lesions of the ear" comes out right, "the renal
 and the hepatic" as "the kidney and the liver"; a reader would stumble over some.
 """
@@ -22,13 +25,13 @@ from modernpubmed.folding import fingerprint
 from modernpubmed.wording import Swap, alternatives, in_case_of, with_article
 
 #: Most places of a text that are changed.
-MAX_CHANGES = 3
+MAX_CHANGES = 6
 
 
 def paraphrase(text: str, *, seed: int = 0) -> str | None:
     """A text in other words, or None where no rule applies.
 
-    One to three places are changed; how many, which, and to what is decided by a hash of seed and
+    One to six places are changed; how many, which, and to what is decided by a hash of seed and
     text, the same on every platform.
 
     >>> paraphrase("Renal failure in the elderly")
@@ -36,16 +39,35 @@ def paraphrase(text: str, *, seed: int = 0) -> str | None:
     >>> paraphrase("Asyncio in practice") is None
     True
     """
+    chance = fingerprint(f"{seed}\n{text}")
     swaps = _swaps(text, seed)
     if not swaps:
         return None
-    chance = fingerprint(f"{seed}\n{text}")
+    moved = _OPENING.fullmatch(text) if chance // 720 % 2 else None
     count = 1 + chance % min(MAX_CHANGES, len(swaps))
     order = sorted(swaps, key=lambda swap: fingerprint(f"{seed}\n{swap.start}\n{text}"))
     for swap in sorted(order[:count], key=lambda swap: -swap.start):
         start, after = with_article(text, swap)
         text = text[:start] + after + text[swap.end :]
-    return text
+    found = _OPENING.fullmatch(text) if moved else None
+    return _circumstance_last(found) if found else text
+
+
+# One circumstance, up to the only comma, before a clause that opens with a plain word: what is
+# moved must not be part of an enumeration.
+_OPENING = re.compile(
+    r"(?P<circumstance>(?:In|After|Before|During|Among|At|Despite|Following|Prior to|Owing to|With"
+    r"|Within|Without|Because of|Compared with|Subsequent to) (?:[\w'’/%-]+ ){0,7}[\w'’/%-]+), "
+    r"(?P<clause>(?:the|a|an|we|there|it|no|this|these|patients|most|all)\b[^,;:]+?)(?P<end>\.?)"
+)
+
+
+def _circumstance_last(found: re.Match[str]) -> str:
+    """ "After surgery, pain fell." as "Pain fell after surgery." """
+    circumstance, clause = found["circumstance"], found["clause"]
+    return (
+        f"{clause[0].upper()}{clause[1:]} {circumstance[0].lower()}{circumstance[1:]}{found['end']}"
+    )
 
 
 @dataclass(frozen=True, slots=True)
