@@ -63,11 +63,9 @@ _OPENING = re.compile(
 
 
 def _circumstance_last(found: re.Match[str]) -> str:
-    """ "After surgery, pain fell." as "Pain fell after surgery." """
-    circumstance, clause = found["circumstance"], found["clause"]
-    return (
-        f"{clause[0].upper()}{clause[1:]} {circumstance[0].lower()}{circumstance[1:]}{found['end']}"
-    )
+    """The clause, and then what was said before it."""
+    first, clause = found["circumstance"], found["clause"]
+    return f"{clause[0].upper()}{clause[1:]} {first[0].lower()}{first[1:]}{found['end']}"
 
 
 @dataclass(frozen=True, slots=True)
