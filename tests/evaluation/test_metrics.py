@@ -89,6 +89,18 @@ def test_where_the_two_conventions_differ() -> None:
     assert trec["nDCG@3"][0] == pytest.approx((1 / math.log2(3) + 1.5) / (3 + 1 / math.log2(3)))
 
 
+def test_trec_eval_sorts_what_does_not_fall() -> None:
+    # One row in order, one with ties in the order of the ids, one short and in no order at all.
+    ids = ("a", "b", "c", "d")
+    suite = Suite("tiny", ("q", "r", "s"), ("x",) * 3, ids, ids, {name: {"c": 1} for name in "qrs"})
+    run = Run(
+        np.array([[0, 2, 1, 3], [0, 1, 2, 3], [0, 2, -1, -1]]),
+        np.array([[4, 3, 2, 1], [4, 3, 3, 3], [1, 2, -np.inf, -np.inf]], np.float32),
+    )
+    assert score_trec(run, suite, ["MRR@4"])["MRR@4"].tolist() == [1 / 2, 1 / 3, 1]
+    assert score(run, suite, ["MRR@4"])["MRR@4"].tolist() == [1 / 2, 1 / 3, 1 / 2]
+
+
 def test_any_cutoff_also_beyond_the_run() -> None:
     suite, run = hand()
     values = score(run, suite, ["Recall@2", "Precision@1000", "nDCG@1000", "map@1000", "MRR@12"])

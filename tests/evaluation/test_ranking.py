@@ -88,19 +88,6 @@ def test_the_blocks_do_not_change_the_run(monkeypatch: pytest.MonkeyPatch) -> No
         assert (other.scores == run.scores).all()
 
 
-def test_true_is_flatnonzero() -> None:
-    rng = np.random.default_rng(2)
-    for shape, share in (
-        ((1, 1), 1.0),
-        ((3, 5), 0.5),
-        ((7, 9), 0.0),
-        ((16, 64), 0.02),
-        ((0, 4), 0),
-    ):
-        mask = rng.random(shape) < share
-        assert ranking._true(mask).tolist() == np.flatnonzero(mask).tolist()
-
-
 def test_vectors_that_are_not_finite_are_refused_by_id() -> None:
     good, bad = np.ones((6, 2), np.float32), np.ones((6, 2), np.float32)
     bad[1, 0] = np.nan

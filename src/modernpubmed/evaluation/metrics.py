@@ -173,8 +173,12 @@ def _ties_falling(run: Run, ids: Sequence[str]) -> NDArray[np.int64]:
     place = np.empty(len(ids) + 1, dtype=np.int64)
     place[id_order(ids)] = np.arange(len(ids))
     place[-1] = -1  # where fewer were found (position -1): last among its own kind
-    order = np.lexsort((-place[run.documents], -run.scores))
-    ordered: NDArray[np.int64] = np.take_along_axis(run.documents, order, axis=1)
+    # Most rows of most runs fall all the way and are in that order already.
+    rows = np.flatnonzero((run.scores[:, 1:] >= run.scores[:, :-1]).any(axis=1))
+    documents, scores = run.documents[rows], run.scores[rows]
+    order = np.lexsort((-place[documents], -scores))
+    ordered = run.documents.copy()
+    ordered[rows] = np.take_along_axis(documents, order, axis=1)
     return ordered
 
 

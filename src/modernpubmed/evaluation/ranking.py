@@ -4,16 +4,17 @@ The order is that of sentence-transformers from version 6: by falling score, equ
 rising document id (as strings). Scores are computed in blocks, so memory stays at a few
 hundred megabytes beyond the vectors and the ranking whatever the size of the suite.
 
-The time goes into the matrix product, and the rest is kept small beside it: once a query has its k
-documents, a block is only searched for scores above the lowest of them, in one comparison.
-Documents come in the order of their ids, so that one of an equal score never displaces another.
+Nearly all queries of a large corpus go through ``preselection``: a product of 8-bit integers, with
+a proven bound on its error, leaves a few hundred documents whose cosine has to be computed. The
+queries that it is not sure of, and small corpora, go through the float32 product, where the time
+goes into the product and the rest is kept small beside it: once a query has its k documents, a
+block is only searched for scores above the lowest of them, in one comparison. Documents come in
+the order of their ids, so that one of an equal score never displaces another.
 
 A matrix product does not give the same last bit for the same two vectors at every place in the
-matrix, so equal documents would not tie. The scores of the k best and a few more are therefore
-computed again one by one in float64 before they are put in order. Given up: approximate search,
-which would measure the index along with the model, and a cheaper product of int8 that only
-preselects: by the bound on its error it would let through several times as many documents as are
-wanted, and computing those again costs what the product saved.
+matrix, so equal documents would not tie. Either way the scores of the k best and a few more are
+therefore computed again one by one in float64 before they are put in order. Given up: approximate
+search, which would measure the index along with the model.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modernpubmed.errors import ModernPubMedError
+from modernpubmed.evaluation.preselection import cosines, preselect, rounded, unit, worthwhile
 
 # 1,024 queries by 4,096 documents of float32 are 16 MiB of scores at a time: of the block shapes
 # tried the smallest at which the product runs at full speed.
@@ -35,6 +37,8 @@ _CORPUS_BLOCK = 4096
 # Documents kept beyond k until the scores are exact: the last bit may have put one of several
 # equal documents at k that should not be there.
 _SPARE = 16
+# Queries that are preselected for together: their integers are 192 KiB of 384 dimensions.
+_QUICK_BLOCK = 512
 # Blocks of queries that are worked on at once, each with its own block of scores.
 _THREADS = 4
 
@@ -102,25 +106,31 @@ def rank(
     check_finite(queries, query_ids, "query")
     check_finite(corpus, ids, "document")
     order = id_order(ids)
-    # In the order of the ids from here on: the lower position wins a tie.
-    queries, corpus = _unit_rows(queries), _unit_rows(corpus[order])
     k = min(k, len(corpus))
     documents = np.empty((len(queries), k), dtype=np.int64)
     scores = np.empty((len(queries), k), dtype=np.float32)
-
-    def work(start: int) -> None:
-        block = queries[start : start + _QUERY_BLOCK]
-        best = _best_of_block(block, corpus, min(k + _SPARE, len(corpus)))
-        values = _scores_one_by_one(block, corpus, best)
-        # Positions rise along each row, so a stable sort leaves ties in the order of the ids.
-        falling = np.argsort(-values, axis=1, kind="stable")[:, :k]
-        documents[start : start + len(block)] = order[np.take_along_axis(best, falling, axis=1)]
-        scores[start : start + len(block)] = np.take_along_axis(values, falling, axis=1)
-
-    # The product uses all processors and the search for the best one: side by side they use all.
+    sure = np.zeros(len(queries), dtype=np.bool_)
+    queries = unit(queries)
     with ThreadPoolExecutor(max_workers=min(_THREADS, os.cpu_count() or 1)) as pool:
-        list(pool.map(work, range(0, len(queries), _QUERY_BLOCK)))
-    return Run(documents, scores)
+        if worthwhile(len(queries), len(corpus), corpus.shape[1], k):
+            small = rounded(corpus, order, pool)
+
+            def quickly(start: int) -> None:
+                rows = slice(start, start + _QUICK_BLOCK)
+                documents[rows], scores[rows], sure[rows] = preselect(queries[rows], small, k)
+
+            list(pool.map(quickly, range(0, len(queries), _QUICK_BLOCK)))
+        left = np.flatnonzero(~sure)
+        if len(left):
+            in_order = unit(corpus[order])
+
+            def slowly(start: int) -> None:
+                rows = left[start : start + _QUERY_BLOCK]
+                documents[rows], scores[rows] = _by_product(queries[rows], in_order, k)
+
+            # The product uses all processors, the search for the best one: side by side both all.
+            list(pool.map(slowly, range(0, len(left), _QUERY_BLOCK)))
+    return Run(order[documents], scores)
 
 
 def check_finite(vectors: NDArray[np.float32], ids: Sequence[str], what: str) -> None:
@@ -155,10 +165,16 @@ def check_finite(vectors: NDArray[np.float32], ids: Sequence[str], what: str) ->
     )
 
 
-def _unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
+def _by_product(
+    queries: NDArray[np.float32], corpus: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Positions and scores ``[n, k]`` of each query's best documents, best first."""
+    best = _best_of_block(queries, corpus, min(k + _SPARE, len(corpus)))
+    rows = np.repeat(np.arange(len(queries)), best.shape[1])
+    values = cosines(queries, corpus, rows, best.ravel()).reshape(best.shape)
+    # Positions rise along each row, so a stable sort leaves ties in the order of the ids.
+    falling = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(best, falling, axis=1), np.take_along_axis(values, falling, axis=1)
 
 
 def _best_of_block(
@@ -197,7 +213,7 @@ def _above(
     ``-inf``, which is never among the best.
     """
     n, m = scores.shape
-    flat = _true(scores > threshold[:, None])
+    flat = np.flatnonzero(scores > threshold[:, None])
     rows, columns = np.divmod(flat, m)
     counts = np.bincount(rows, minlength=n)
     places = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -227,30 +243,3 @@ def _best_columns(scores: NDArray[np.float32], k: int) -> NDArray[np.int64]:
         keep = ~at | (number <= room[rows])
         columns = columns[keep]
     return columns.reshape(n, k)
-
-
-def _true(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """``np.flatnonzero`` of a contiguous mask that is nearly empty, several times faster."""
-    flat = mask.ravel()
-    whole = len(flat) // 8 * 8
-    # Eight at a time: nearly all of them are eight times False.
-    eights = flat[:whole].reshape(-1, 8)
-    some = np.flatnonzero(eights.view(np.uint64))
-    eight, place = np.divmod(np.flatnonzero(eights[some]), 8)
-    rest: NDArray[np.int64] = np.flatnonzero(flat[whole:]) + whole
-    return np.concatenate([some[eight] * 8 + place, rest])
-
-
-def _scores_one_by_one(
-    queries: NDArray[np.float32], corpus: NDArray[np.float32], documents: NDArray[np.int64]
-) -> NDArray[np.float32]:
-    scores = np.empty(documents.shape, dtype=np.float32)
-    step = 16  # what is gathered for these stays in the cache
-    for row in range(0, len(queries), step):
-        scores[row : row + step] = np.einsum(
-            "qd,qkd->qk",
-            queries[row : row + step],
-            corpus[documents[row : row + step]],
-            dtype=np.float64,
-        )
-    return scores
