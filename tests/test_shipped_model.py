@@ -25,7 +25,9 @@ def test_the_manifest_leads_back_to_the_base_and_the_data():
     manifest = Manifest.read(SHIPPED_MODEL)
     assert manifest.kind == "model"
     assert manifest.inputs["base_weights"] == BASE_WEIGHTS
-    assert len(manifest.inputs["train_pairs"]) == 64
+    sources = {key for key in manifest.inputs if key.startswith("train_pairs/")}
+    assert len(sources) == 5
+    assert all(len(manifest.inputs[key]) == 64 for key in sources)
     assert manifest.counts["pairs_seen"] > 0
     assert manifest.settings["license"] == "apache-2.0"
 
@@ -44,6 +46,10 @@ def test_the_card_is_one_that_the_hub_reads():
     assert len(measured) >= 16
     assert all(0 <= value <= 1 for value in measured.values())
     assert "Not for diagnosis" in card.content
+
+
+def test_it_reads_512_tokens():
+    assert Encoder.load().max_tokens == 512
 
 
 def test_related_texts_are_near_and_others_far():
