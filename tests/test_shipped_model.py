@@ -27,6 +27,7 @@ def test_the_manifest_leads_back_to_the_base_and_the_data():
     assert manifest.inputs["base_weights"] == BASE_WEIGHTS
     sources = {key for key in manifest.inputs if key.startswith("train_pairs/")}
     assert len(sources) == 5
+    assert manifest.inputs["modernpubmed-mini-1/base_weights"] == BASE_WEIGHTS
     assert all(len(manifest.inputs[key]) == 64 for key in sources)
     assert manifest.counts["pairs_seen"] > 0
     assert manifest.settings["license"] == "apache-2.0"
@@ -64,4 +65,4 @@ def test_related_texts_are_near_and_others_far():
 
 def test_the_card_says_what_was_averaged():
     card = (SHIPPED_MODEL / "README.md").read_text()
-    assert "- Weights averaged of: trained 0.50, all-MiniLM-L6-v2 0.50\n" in card
+    assert "- Weights averaged of: trained 0.50, modernpubmed-mini-1 0.50\n" in card

@@ -39,6 +39,14 @@ def test_the_weighted_mean(models, tmp_path: Path, weights, step: float):
     assert shares == pytest.approx([1 - step, step])
 
 
+def test_the_manifest_names_what_every_model_was_made_of(models, tmp_path: Path):
+    one, two = models
+    Manifest(kind="model", inputs={"train_pairs": "a" * 64}).write(one)
+    Manifest(kind="model", inputs={"train_pairs": "b" * 64}).write(two)
+    manifest = average(models, tmp_path / "mean")
+    assert manifest.inputs == {"train_pairs": "a" * 64, "two/train_pairs": "b" * 64}
+
+
 def test_what_does_not_fit_is_refused(models, tmp_path: Path):
     one, two = models
     out = tmp_path / "mean"

@@ -79,9 +79,14 @@ def _manifest(models: Sequence[Path], shares: Sequence[float]) -> Manifest:
         str(path): {"share": share, "weights": sha256(path / "model.safetensors")}
         for path, share in zip(models, shares, strict=True)
     }
+    inputs = {} if first is None else dict(first.inputs)
+    for path in models[1:]:
+        if (path / MANIFEST_NAME).is_file():
+            # What the others were made of went into the average as well.
+            inputs |= {f"{path.name}/{k}": v for k, v in Manifest.read(path).inputs.items()}
     return Manifest(
         kind="model",
-        inputs={} if first is None else first.inputs,
+        inputs=inputs,
         settings={**({} if first is None else first.settings), "averaged": averaged},
         counts={} if first is None else first.counts,
         dropped={} if first is None else first.dropped,
