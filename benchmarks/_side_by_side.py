@@ -45,11 +45,15 @@ def side_by_side(
                 "low": round(min(ratios), 2),
                 "high": round(max(ratios), 2),
                 "target": target,
-                "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, "
-                f"load {os.getloadavg()[0]:.1f}",
+                "machine": machine(),
             }
         )
     )
+
+
+def machine() -> str:
+    """What it was measured on, and how busy that was."""
+    return f"{platform.machine()}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
 
 
 def _seconds(way: Callable[[], object]) -> float:

@@ -12,11 +12,11 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modernpubmed.cli_evaluation import add_evaluation_verbs
 from modernpubmed.encoder import Encoder, encode_to
@@ -29,6 +29,7 @@ from modernpubmed.manifest import Manifest, code_version, replacing, sha256
 from modernpubmed.terminal import clear, remark, report, say, show_warning
 
 Command = Callable[[argparse.Namespace], None]
+Record = TypeVar("Record")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -119,10 +120,31 @@ def _parser() -> argparse.ArgumentParser:
     add = verb("export", _export, "write the graph that runs a model without torch")
     add.add_argument("model", type=Path, help="a sentence-transformers folder")
     add.add_argument("--fp16", action="store_true", help="round the weights to fp16 first")
+    add.add_argument("--int8", action="store_true", help="write a graph in eight bits too")
+    add.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help="texts, one a line, or pairs (.parquet, .jsonl) to set int8's ranges by; default a "
+        "few of our own",
+    )
 
     add = verb("average", _average, "average the weights of models")
     add.add_argument("models", nargs="+", type=Path, help="two or more model folders")
     add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
+    _out(add, "the model folder to make")
+
+    add = verb("static", _static, "distil a static model: one vector a token, no transformer")
+    add.add_argument("model", help="the teacher: a folder or hub name")
+    add.add_argument(
+        "--texts",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="pairs (.parquet, .jsonl) or texts, one a line",
+    )
+    add.add_argument("--dim", type=int, default=256, help="numbers a vector; default %(default)s")
     _out(add, "the model folder to make")
 
     add_evaluation_verbs(verb)
@@ -257,13 +279,62 @@ def _plot(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     with needs_extra("train", "exporting"):
         from modernpubmed.encoder.export import export
+        from modernpubmed.encoder.int8 import CALIBRATION_TEXTS, export_int8
+    if options.calibrate is not None and not options.int8:
+        raise ModernPubMedError("--calibrate is for --int8", remedy="give both")
+    texts = None
+    if options.calibrate is not None:
+        records = _evenly(_texts(options.calibrate), CALIBRATION_TEXTS)
+        texts = [text for record in records for text in record]
     print(export(options.model, half=options.fp16))
+    if options.int8:
+        print(export_int8(options.model, texts))
+
+
+def _texts(path: Path) -> Iterator[tuple[str, ...]]:
+    """The lines of a file of texts, or the two sides of each pair."""
+    from modernpubmed.pairs.store import read_pairs
+
+    if path.suffix == ".parquet" or ".jsonl" in path.suffixes:
+        for pair in read_pairs(path):
+            yield pair.anchor, pair.positive
+    else:
+        yield from ((line,) for _, text in text_lines(path) if (line := text.strip()))
+
+
+def _evenly(records: Iterable[Record], count: int) -> list[Record]:
+    """``count`` to twice as many of the records, evenly, in memory that does not grow."""
+    kept: list[Record] = []
+    step = 1
+    for number, record in enumerate(records):
+        if number % step == 0:
+            kept.append(record)
+        if len(kept) == 2 * count:
+            kept, step = kept[::2], 2 * step
+    return kept
 
 
 def _average(options: argparse.Namespace) -> None:
     with needs_extra("train", "averaging"):
         from modernpubmed.training.average import average
     _summary(average(options.models, options.out, weights=options.weights), options.out)
+
+
+def _static(options: argparse.Namespace) -> None:
+    with needs_extra("train", "distilling"):
+        from modernpubmed.training.static import Settings, distil
+    teacher = Encoder.load(options.model)
+    folder = teacher.folder or Path(options.model)
+    manifest = distil(
+        teacher,
+        folder / "tokenizer.json",
+        {str(path): list(_texts(path)) for path in options.texts},
+        options.out,
+        settings=Settings(dim=options.dim),
+        inputs={str(path): sha256(path) for path in (folder, *options.texts)},
+        report=report,
+    )
+    _summary(manifest, options.out)
 
 
 def _encode(options: argparse.Namespace) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
@@ -75,6 +74,8 @@ class Manifest:
 
 def code_version() -> str:
     """The installed version of this package."""
+    from importlib import metadata  # here: it brings the e-mail package, a tenth of a cold start
+
     return metadata.version("modernpubmed")
 
 

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from modernpubmed.encoder.folder import GRAPH_PLACES, read_folder
-from modernpubmed.encoder.graph import load_graph
+from modernpubmed.encoder.folder import GRAPH_PLACES, INT8_NAME, read_folder
+from modernpubmed.encoder.graph import PRECISIONS, Precision, load_graph
 from modernpubmed.encoder.long import LONG, Long, Window, pool, split
 from modernpubmed.encoder.precision import VectorType, quantize, shorten
+from modernpubmed.encoder.static import is_static, load_static
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ class Encoder:
         *,
         max_tokens: int | None = None,
         threads: int | None = None,
+        precision: Precision = "auto",
         prompts: Mapping[str, str] | None = None,
         long: Long = "truncate",
         dim: int | None = None,
@@ -120,8 +122,10 @@ class Encoder:
             source: A sentence-transformers folder, or a hub name (``owner/model``) to fetch it
                 from; None is the model in the package.
             max_tokens: Cut texts at this length instead of the model's own, which it cannot exceed.
-            threads: Processor threads of a graph; None takes what the process, or the container
-                it is in, may use.
+            threads: Processor threads of a graph, each with a batch of its own; None takes what
+                the process, or the container it is in, may use.
+            precision: ``int8`` runs the folder's int8 graph, ``float32`` the full one, ``auto``
+                int8 where there is one. See ``docs/encoding.md`` for what that costs and gains.
             prompts: What to put before a ``query`` or a ``document`` instead of what the model's
                 own configuration says; a role that is not named keeps its own.
             long: What is done with a text that is longer than the model reads: ``truncate`` cuts
@@ -132,8 +136,10 @@ class Encoder:
 
         Raises:
             ModernPubMedError: There is no such folder or hub model; it is broken; it has no graph
-                and the extra ``train`` is not installed; a prompt is for something else than
-                ``query`` and ``document``; its vectors have fewer than ``dim`` numbers.
+                and the extra ``train`` is not installed; it has no graph in the wanted precision;
+                its graph gives other vectors on this processor than when it was exported; a
+                prompt is for something else than ``query`` and ``document``; its vectors have
+                fewer than ``dim`` numbers.
         """
         changed = dict(prompts or {})
         for role, prompt in changed.items():
@@ -142,15 +148,31 @@ class Encoder:
                     f"no prompt can be given for {role!r}, or it is no string",
                     remedy="give strings for query and document",
                 )
-        if max_tokens is not None and max_tokens < 1:
-            raise ModernPubMedError(f"max_tokens is {max_tokens}", remedy="give 1 or more")
+        for what, number in (("max_tokens", max_tokens), ("threads", threads)):
+            if number is not None and number < 1:
+                raise ModernPubMedError(f"{what} is {number}", remedy="give 1 or more")
+        if precision not in PRECISIONS:
+            raise ModernPubMedError(
+                f"precision is {precision!r}", remedy=f"give one of {', '.join(PRECISIONS)}"
+            )
         path = Path(SHIPPED_MODEL if source is None else source)
         name = path.resolve().name if path.is_dir() else str(path)
         if not path.is_dir():
             path = _fetch(name)
-        if any((path / place).is_file() for place in GRAPH_PLACES):
+        if is_static(path):
+            if precision == "int8":
+                raise ModernPubMedError(
+                    "a static model has no int8 graph", file=path, remedy="leave precision out"
+                )
+            static = load_static(path, max_tokens=max_tokens)
+            prompts = {**static.prompts, **changed}
+            return cls(static, name=name, prompts=prompts, folder=path, long=long, dim=dim)
+        places = GRAPH_PLACES if precision == "float32" else (*GRAPH_PLACES, INT8_NAME)
+        if precision == "int8" or any((path / place).is_file() for place in places):
             folder = read_folder(path)
-            model: _Model = load_graph(folder, max_tokens=max_tokens, threads=threads)
+            model: _Model = load_graph(
+                folder, max_tokens=max_tokens, threads=threads, precision=precision
+            )
             prompts = {**folder.prompts, **changed}
         else:
             model = by_torch = _load_torch(path, max_tokens)

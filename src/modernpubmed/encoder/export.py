@@ -5,10 +5,8 @@ exact at every shape, where the older TorchScript exporter was not). Every large
 graph is then found again in ``model.safetensors``, as it stands or transposed, and replaced by a
 reference to those bytes (ONNX external data: a safetensors file is a header and raw tensors). So
 the folder holds its weights once, in the dtype they were saved in; onnxruntime widens fp16 to
-fp32 and transposes once, on loading. Given up: a graph that works without the file beside it.
-
-Specification: https://onnx.ai/onnx/repo-docs/ExternalData.html,
-https://github.com/huggingface/safetensors#format.
+fp32 and transposes once, on loading, but for embeddings, of which it widens the rows that it reads.
+Given up: a graph that works without the file beside it.
 """
 
 from __future__ import annotations
@@ -16,12 +14,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import struct
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -29,34 +24,24 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from safetensors.torch import save_file
 from sentence_transformers import SentenceTransformer
 
-from modernpubmed.encoder.folder import GRAPH_NAME, WEIGHTS_NAME
+from modernpubmed.encoder.folder import GRAPH_NAME, INT8_NAME, WEIGHTS_NAME, read_folder
 from modernpubmed.encoder.graph import WEIGHTS_KEY
+from modernpubmed.encoder.probes import write_probes
+from modernpubmed.encoder.stored import Stored, read_layout, read_tensors, reference
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import replacing, sha256
 
-_ONNX_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16}
 #: Constants below this many numbers stay in the graph: they cost less than a reference.
 _SMALL = 256
 
 
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """Where a tensor lies in ``model.safetensors``."""
-
-    name: str
-    onnx_type: int
-    shape: tuple[int, ...]
-    offset: int
-    length: int
-
-
 def export(folder: Path, *, half: bool = False) -> Path:
-    """Writes ``model.onnx`` into a sentence-transformers folder.
+    """Writes ``model.onnx`` and its probes into a sentence-transformers folder.
+
+    An int8 graph made of other weights is removed: it would be refused.
 
     Args:
         folder: The model folder, with one ``model.safetensors`` in fp32 or fp16.
@@ -83,6 +68,9 @@ def export(folder: Path, *, half: bool = False) -> Path:
     target = folder / GRAPH_NAME
     with replacing(target) as temporary:
         temporary.write_bytes(graph.SerializeToString())
+    model.max_seq_length = limit = read_folder(folder).max_tokens
+    write_probes(folder, lambda text: _token_vectors(model, text), max_tokens=limit)
+    _remove_stale(folder / INT8_NAME, weights)
     try:
         check(folder, model)
     except BaseException:
@@ -98,7 +86,7 @@ def halve_weights(folder: Path) -> None:
         ModernPubMedError: The file is broken, or a weight is beyond fp16's range (65,504).
     """
     weights = folder / WEIGHTS_NAME
-    tensors = _tensors(weights)
+    tensors = read_tensors(weights)
     halved: dict[str, torch.Tensor] = {}
     for name, tensor in tensors.items():
         with np.errstate(over="ignore"):
@@ -128,7 +116,7 @@ def check(folder: Path, model: SentenceTransformer) -> None:
     texts = ["", "fever", "Acute kidney injury after cardiac surgery.", "a long text " * 30]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a short model cuts the long text, both ways alike
-        ours = Encoder.load(folder).encode(texts)
+        ours = Encoder.load(folder, precision="float32").encode(texts)
     theirs = model.encode(texts, normalize_embeddings=True, show_progress_bar=False)
     worst = float((ours * theirs).sum(axis=1).min())
     if not worst >= 0.9999:
@@ -137,6 +125,24 @@ def check(folder: Path, model: SentenceTransformer) -> None:
             file=folder,
             remedy="report it with the model's name; the folder still works with torch",
         )
+
+
+def _token_vectors(model: SentenceTransformer, text: str) -> NDArray[np.float32]:
+    """float32 ``[s, d]``, as the torch model has them."""
+    tokens = model.encode(
+        text, output_value="token_embeddings", convert_to_numpy=False, show_progress_bar=False
+    )
+    vectors: NDArray[np.float32] = np.asarray(tokens.float())
+    return vectors
+
+
+def _remove_stale(graph: Path, weights: Path) -> None:
+    """Removes a graph that points into other weights."""
+    if not graph.is_file():
+        return
+    properties = onnx.load(str(graph), load_external_data=False).metadata_props
+    if sha256(weights) not in {entry.value for entry in properties if entry.key == WEIGHTS_KEY}:
+        graph.unlink()
 
 
 def _load(folder: Path) -> SentenceTransformer:
@@ -204,9 +210,9 @@ def _trace(model: SentenceTransformer) -> onnx.ModelProto:
 
 
 def _share_weights(model: onnx.ModelProto, weights: Path) -> onnx.ModelProto:
-    stored = _layout(weights)
-    tensors = _tensors(weights)
-    by_content: dict[bytes, tuple[_Stored, bool]] = {}
+    stored = read_layout(weights)
+    tensors = read_tensors(weights)
+    by_content: dict[bytes, tuple[Stored, bool]] = {}
     for name, tensor in tensors.items():
         if tensor.ndim == 2:
             by_content[_digest(tensor.T)] = (stored[name], True)
@@ -215,6 +221,7 @@ def _share_weights(model: onnx.ModelProto, weights: Path) -> onnx.ModelProto:
     kept: list[TensorProto] = []
     widened: list[onnx.NodeProto] = []
     shared: set[str] = set()
+    narrow: dict[str, str] = {}
     for initializer in model.graph.initializer:
         values = numpy_helper.to_array(initializer)
         found = by_content.get(_digest(values)) if values.size >= _SMALL else None
@@ -225,26 +232,36 @@ def _share_weights(model: onnx.ModelProto, weights: Path) -> onnx.ModelProto:
         source = f"stored.{place.name}"
         if source not in shared:
             shared.add(source)
-            kept.append(_reference(source, place))
-        widened.extend(_restore(source, initializer.name, transposed=transposed))
-    nodes = [*widened, *model.graph.node]
+            kept.append(reference(source, place))
+        if not transposed and _is_table(model, initializer.name):
+            narrow[initializer.name] = source
+        else:
+            widened.extend(_restore(source, initializer.name, transposed=transposed))
+    nodes = [*widened, *_read_narrow(model.graph.node, narrow)]
     del model.graph.initializer[:], model.graph.node[:], model.graph.value_info[:]
     model.graph.initializer.extend(kept)
     model.graph.node.extend(nodes)
     return model
 
 
-def _reference(name: str, place: _Stored) -> TensorProto:
-    tensor = TensorProto(
-        name=name,
-        data_type=place.onnx_type,
-        dims=place.shape,
-        data_location=TensorProto.EXTERNAL,
-    )
-    entries = {"location": WEIGHTS_NAME, "offset": place.offset, "length": place.length}
-    for key, value in entries.items():
-        tensor.external_data.add(key=key, value=str(value))
-    return tensor
+def _is_table(model: onnx.ModelProto, name: str) -> bool:
+    """Whether a constant is only ever read by rows, as embeddings are."""
+    readers = [node for node in model.graph.node if name in node.input]
+    return all(node.op_type == "Gather" and name not in node.input[1:] for node in readers)
+
+
+def _read_narrow(
+    nodes: Iterable[onnx.NodeProto], tables: Mapping[str, str]
+) -> Iterator[onnx.NodeProto]:
+    """The nodes; rows of tables are read as they are stored, and only those are widened."""
+    for node in nodes:
+        if node.op_type != "Gather" or node.input[0] not in tables:
+            yield node
+            continue
+        rows = node.output[0]
+        node.input[0], node.output[0] = tables[node.input[0]], f"{rows}.stored"
+        yield node
+        yield helper.make_node("Cast", [node.output[0]], [rows], to=TensorProto.FLOAT)
 
 
 def _restore(source: str, target: str, *, transposed: bool) -> list[onnx.NodeProto]:
@@ -254,37 +271,6 @@ def _restore(source: str, target: str, *, transposed: bool) -> list[onnx.NodePro
     if transposed:
         nodes.append(helper.make_node("Transpose", [wide], [target], perm=[1, 0]))
     return nodes
-
-
-def _layout(weights: Path) -> Mapping[str, _Stored]:
-    """Reads the safetensors header: eight bytes of length, then JSON, then the tensors."""
-    with weights.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
-    layout: dict[str, _Stored] = {}
-    for name, entry in header.items():
-        start, end = entry["data_offsets"]
-        if entry["dtype"] not in _ONNX_TYPES:
-            continue  # integer buffers such as position ids: the graph keeps its own copy
-        kind = _ONNX_TYPES[entry["dtype"]]
-        offset = 8 + length + start
-        layout[name] = _Stored(name, kind, tuple(entry["shape"]), offset, end - start)
-    return layout
-
-
-def _tensors(weights: Path) -> dict[str, NDArray[np.generic]]:
-    try:
-        tensors: dict[str, NDArray[np.generic]] = load_file(weights)
-    except (SafetensorError, OSError, TypeError) as error:
-        raise ModernPubMedError(
-            f"not a readable file of fp32 or fp16 weights ({error})",
-            file=weights,
-            remedy="save the model in fp32 or fp16",
-        ) from error
-    return {
-        name: tensor for name, tensor in tensors.items() if tensor.dtype in (np.float16, np.float32)
-    }
 
 
 def _digest(values: NDArray[np.generic]) -> bytes:

@@ -17,6 +17,8 @@ from modernpubmed.encoder.pooling import POOLING_MODES
 from modernpubmed.errors import ModernPubMedError
 
 GRAPH_NAME = "model.onnx"
+#: The graph in eight bits; it lies beside the weights, whose word embeddings it shares.
+INT8_NAME = "model_int8.onnx"
 #: Where a graph may lie: beside the weights it shares, or as the hub's older models have it.
 GRAPH_PLACES = (GRAPH_NAME, f"onnx/{GRAPH_NAME}")
 WEIGHTS_NAME = "model.safetensors"
@@ -38,7 +40,8 @@ class ModelFolder:
 
     Attributes:
         path: The folder.
-        graph: The ONNX graph in it, None if it has not been exported.
+        graph: The fp32 ONNX graph in it, None if it has not been exported.
+        int8: The int8 graph in it, None if there is none.
         pooling: How token vectors become one: ``mean``, ``cls`` or ``max``.
         max_tokens: The longest text it reads, special tokens counted.
         lower_case: Whether texts are lower-cased before the tokenizer sees them.
@@ -48,6 +51,7 @@ class ModelFolder:
 
     path: Path
     graph: Path | None
+    int8: Path | None
     pooling: str
     max_tokens: int
     lower_case: bool
@@ -80,6 +84,7 @@ def read_folder(path: Path) -> ModelFolder:
             remedy="give a sentence-transformers encoder",
         )
     graph = next((path / place for place in GRAPH_PLACES if (path / place).is_file()), None)
+    int8 = path / INT8_NAME
     if graph is None and not any(path.glob("*.safetensors")) and not any(path.glob("*.bin")):
         raise ModernPubMedError(
             "no weights: neither model.onnx nor model.safetensors",
@@ -90,6 +95,7 @@ def read_folder(path: Path) -> ModelFolder:
     return ModelFolder(
         path=path,
         graph=graph,
+        int8=int8 if int8.is_file() else None,
         pooling=_pooling(path / str(modules[1]["path"]) / "config.json"),
         max_tokens=_max_tokens(path, settings),
         lower_case=bool(settings.get("do_lower_case", False)),

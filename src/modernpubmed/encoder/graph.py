@@ -1,8 +1,14 @@
 """Running an exported graph with onnxruntime: token ids in, pooled unit vectors out.
 
-A graph that ``modernpubmed export`` made holds no weights of its own but points into
+A graph that ``modernpubmed export`` made holds its large weights not itself but points into
 ``model.safetensors`` (ONNX external data), so that a folder carries them once. The price is that
-graph and weights must belong together: the graph records the weights' SHA-256, checked on loading.
+graph and weights must belong together: the graph records the weights' SHA-256, checked on loading,
+as are the vectors of a few stored texts (``probes.py``).
+
+How the time goes (measured, see ``docs/encoding.md``): texts of one length are computed together,
+so nothing is padded; a few hundred tokens a call keep the activations in the processor's cache;
+each thread computes a batch of its own, so none waits for another; and the next texts are
+tokenised meanwhile. Given up: a single text is not spread over threads.
 """
 
 from __future__ import annotations
@@ -10,26 +16,34 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from modernpubmed.encoder.batches import token_batches
+from modernpubmed.encoder.batches import equal_batches
 from modernpubmed.encoder.folder import WEIGHTS_NAME, ModelFolder
 from modernpubmed.encoder.pooling import POOLING_MODES, normalize
+from modernpubmed.encoder.probes import check_probes, read_probes
 from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
 
+#: Which of a folder's graphs runs: ``auto`` is the int8 graph where there is one.
+Precision = Literal["auto", "float32", "int8"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
 #: Texts that are tokenised, sorted by length and computed before the next ones are.
 _BLOCK = 1024
-#: Most tokens a call, padding included: what a processor's cache holds the activations of.
-_BATCH_TOKENS = 4096
+#: Texts handed to the tokenizer at a time: what it returns takes a hundred bytes and more a token.
+_TOKENISED = 128
+#: Most tokens a call: what a core's cache holds the activations of.
+_BATCH_TOKENS = 256
 
 #: The graph's metadata entry with the SHA-256 of the weights it points into.
 WEIGHTS_KEY = "weights_sha256"
@@ -41,9 +55,11 @@ class GraphModel:
 
     Attributes:
         folder: The model's settings.
-        session: The loaded graph.
+        session: The loaded graph; a call computes in the thread that makes it.
+        precision: ``float32`` or ``int8``.
         tokenizer: Cuts to ``max_tokens`` and reports what it cut.
         max_tokens: The length in force.
+        threads: Batches that are computed at a time.
         dimension: d of its vectors.
         fingerprint: SHA-256 of all that decides its vectors: graph (and through it weights),
             tokenizer, pooling and length.
@@ -51,8 +67,10 @@ class GraphModel:
 
     folder: ModelFolder
     session: onnxruntime.InferenceSession
+    precision: str
     tokenizer: Tokenizer
     max_tokens: int
+    threads: int
     dimension: int
     fingerprint: str
 
@@ -62,40 +80,45 @@ class GraphModel:
         """Unit vectors ``[n, d]`` and how many tokens of each of the n texts were cut."""
         vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
         cut = np.zeros(len(texts), dtype=np.int64)
-        starts = range(0, len(texts), _BLOCK)
-        # The next block is tokenised while this one is computed; both leave Python's lock alone.
-        with ThreadPoolExecutor(1) as ahead:
-            following = ahead.submit(self._tokens, texts[:_BLOCK])
-            for start in starts:
-                encodings = following.result()
-                if start + _BLOCK < len(texts):
-                    rest = texts[start + _BLOCK : start + 2 * _BLOCK]
-                    following = ahead.submit(self._tokens, rest)
-                lengths = np.fromiter(map(len, encodings), np.int64, len(encodings))
-                for rows in token_batches(lengths, max_texts=batch_size, max_tokens=_BATCH_TOKENS):
-                    vectors[start + rows] = self._run([encodings[row] for row in rows])
-                cut[start : start + len(encodings)] = cut_tokens(self.tokenizer, encodings)
+
+        def compute(start: int, ids: Sequence[NDArray[np.int64]], rows: NDArray[np.int64]) -> None:
+            vectors[start + rows] = self._run(np.stack([ids[row] for row in rows]))
+
+        pool = ThreadPoolExecutor(self.threads)
+        computing: list[Future[None]] = []
+        try:
+            for start in range(0, len(texts), _BLOCK):
+                # While this block is tokenised, the one before is computed.
+                ids, cut[start : start + _BLOCK] = self._tokens(texts[start : start + _BLOCK])
+                lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+                batches = equal_batches(lengths, max_texts=batch_size, max_tokens=_BATCH_TOKENS)
+                following = [pool.submit(compute, start, ids, rows) for rows in batches]
+                for batch in computing:
+                    batch.result()
+                computing = following
+            for batch in computing:
+                batch.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
         return vectors, cut
 
-    def _tokens(self, texts: Sequence[str]) -> list[Encoding]:
+    def _tokens(self, texts: Sequence[str]) -> tuple[list[NDArray[np.int64]], NDArray[np.int64]]:
+        """The token ids of each text, and how many were cut."""
         if self.folder.lower_case:
             texts = [text.lower() for text in texts]
-        return list(self.tokenizer.encode_batch_fast(list(texts)))
+        ids: list[NDArray[np.int64]] = []
+        cut = [np.zeros(0, dtype=np.int64)]
+        for start in range(0, len(texts), _TOKENISED):
+            encodings = self.tokenizer.encode_batch_fast(list(texts[start : start + _TOKENISED]))
+            ids += [np.array(encoding.ids, dtype=np.int64) for encoding in encodings]
+            cut.append(cut_tokens(self.tokenizer, encodings))
+        return ids, np.concatenate(cut)
 
-    def _run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:
-        length = max(len(encoding) for encoding in encodings)
-        ids = np.zeros((len(encodings), length), dtype=np.int64)
-        mask = np.zeros_like(ids)
-        for row, encoding in enumerate(encodings):
-            ids[row, : len(encoding)] = encoding.ids
-            mask[row, : len(encoding)] = 1
-        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
-        names = {node.name for node in self.session.get_inputs()}
-        tokens = self.session.run(None, {k: v for k, v in feed.items() if k in names})[0]
-        pooled = POOLING_MODES[self.folder.pooling](
-            tokens.astype(np.float32, copy=False), mask.astype(np.float32)
-        )
-        return normalize(pooled)
+    def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Unit vectors ``[b, d]`` of texts ``[b, s]`` of one length."""
+        mask = np.ones_like(ids)
+        tokens = _token_vectors(self.session, ids)
+        return normalize(POOLING_MODES[self.folder.pooling](tokens, mask.astype(np.float32)))
 
 
 def cut_tokens(tokenizer: Tokenizer, encodings: Sequence[Encoding]) -> NDArray[np.int64]:
@@ -105,41 +128,67 @@ def cut_tokens(tokenizer: Tokenizer, encodings: Sequence[Encoding]) -> NDArray[n
     return np.fromiter(cut, np.int64, len(encodings))
 
 
-def load_graph(folder: ModelFolder, *, max_tokens: int | None, threads: int | None) -> GraphModel:
-    """Loads the graph of a folder.
+def load_graph(
+    folder: ModelFolder,
+    *,
+    max_tokens: int | None = None,
+    threads: int | None = None,
+    precision: Precision = "auto",
+) -> GraphModel:
+    """Loads a graph of a folder.
+
+    Args:
+        folder: The model's settings.
+        max_tokens: Cut texts at this length instead of the model's own, if it is shorter.
+        threads: Batches that are computed at a time; None takes what the process may use.
+        precision: Which graph.
 
     Raises:
-        ModernPubMedError: The graph or the tokenizer is broken, or the graph belongs to other
-            weights than the ones beside it.
+        ModernPubMedError: There is no such graph; the graph or the tokenizer is broken; the graph
+            belongs to other weights than the ones beside it, or gives other vectors than it did
+            when it was exported.
     """
-    if folder.graph is None:
-        raise ModernPubMedError("has no graph", file=folder.path, remedy="modernpubmed export")
-    session = _session(folder.graph, threads)
+    graph = folder.graph if precision == "float32" else folder.int8
+    if graph is None and precision == "auto":
+        graph = folder.graph
+    chosen = "int8" if graph is not None and graph == folder.int8 else "float32"
+    remedy = f"modernpubmed export {folder.path}" + " --int8" * ("int8" in (chosen, precision))
+    if graph is None:
+        raise ModernPubMedError(f"has no {precision} graph", file=folder.path, remedy=remedy)
+    session = _session(graph, remedy)
     checked = session.get_modelmeta().custom_metadata_map.get(WEIGHTS_KEY)
-    if checked is not None and checked != sha256(folder.graph.with_name(WEIGHTS_NAME)):
+    if checked is not None and checked != sha256(graph.with_name(WEIGHTS_NAME)):
         raise ModernPubMedError(
             f"was exported from other weights than the {WEIGHTS_NAME} beside it",
-            file=folder.graph,
-            remedy=f"modernpubmed export {folder.path}",
+            file=graph,
+            remedy=remedy,
         )
     limit = folder.max_tokens if max_tokens is None else min(max_tokens, folder.max_tokens)
-    tokenizer = load_tokenizer(folder.path, limit)
     dimension = session.get_outputs()[0].shape[-1]
     if not isinstance(dimension, int):
         raise ModernPubMedError(
-            "does not say the dimension of its vectors",
-            file=folder.graph,
-            remedy=f"modernpubmed export {folder.path}",
+            "does not say the dimension of its vectors", file=graph, remedy=remedy
         )
     if folder.dimension is not None and folder.dimension != dimension:
         raise ModernPubMedError(
             f"gives vectors of {dimension} numbers, where its folder says {folder.dimension}",
-            file=folder.graph,
+            file=graph,
             remedy="copy the model folder again, whole",
         )
-    parts = (sha256(folder.graph), sha256(folder.path / "tokenizer.json"), folder.pooling, limit)
-    fingerprint = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return GraphModel(folder, session, tokenizer, limit, dimension, fingerprint)
+    tokenizer = load_tokenizer(folder.path, limit)
+    parts = (sha256(graph), sha256(folder.path / "tokenizer.json"), folder.pooling, limit)
+    model = GraphModel(
+        folder=folder,
+        session=session,
+        precision=chosen,
+        tokenizer=tokenizer,
+        max_tokens=limit,
+        threads=usable_threads() if threads is None else threads,
+        dimension=dimension,
+        fingerprint=hashlib.sha256(repr(parts).encode()).hexdigest(),
+    )
+    _check(model, graph)
+    return model
 
 
 def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
@@ -160,12 +209,39 @@ def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _session(graph: Path, threads: int | None) -> onnxruntime.InferenceSession:
+def _check(model: GraphModel, graph: Path) -> None:
+    """Asks the graph for the folder's probes, where it has some, cut as they were stored."""
+    probes = read_probes(model.folder.path)
+    if probes is None:
+        return
+    model.tokenizer.enable_truncation(probes.max_tokens)
+    ids = {text: model.tokenizer.encode(text).ids for text in probes.texts}
+    model.tokenizer.enable_truncation(model.max_tokens)
+    check_probes(
+        probes,
+        lambda text: _token_vectors(model.session, np.array([ids[text]], dtype=np.int64))[0],
+        graph=graph,
+        precision=model.precision,
+    )
+
+
+def _token_vectors(
+    session: onnxruntime.InferenceSession, ids: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """float32 ``[b, s, d]`` of token ids ``[b, s]`` without padding."""
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    names = [node.name for node in session.get_inputs()]
+    if "token_type_ids" in names:
+        feed["token_type_ids"] = np.zeros_like(ids)
+    tokens = session.run(None, {name: feed[name] for name in names})[0]
+    vectors: NDArray[np.float32] = tokens.astype(np.float32, copy=False)
+    return vectors
+
+
+def _session(graph: Path, remedy: str) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = usable_threads() if threads is None else threads
-    # Threads that spin while they wait take the processor from everything else on a busy machine.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1
     weights = graph.with_name(WEIGHTS_NAME)
     try:
         if weights.is_symlink() or graph.is_symlink():
@@ -183,7 +259,5 @@ def _session(graph: Path, threads: int | None) -> onnxruntime.InferenceSession:
         )
     except Exception as error:  # onnxruntime's own exceptions share no base
         raise ModernPubMedError(
-            f"onnxruntime cannot load it ({error})",
-            file=graph,
-            remedy=f"modernpubmed export {graph.parent}",
+            f"onnxruntime cannot load it ({error})", file=graph, remedy=remedy
         ) from error

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from modernpubmed.encoder.precision import VECTOR_TYPES, VectorType
@@ -291,6 +290,8 @@ def _write(path: Path, vectors: NDArray[Any], names: Iterable[str] | range) -> N
         with path.open("wb") as file:
             np.save(file, vectors, allow_pickle=False)
         return
+    import pyarrow as pa  # here: encoding alone does not wait for it
+
     ids = pa.array(names, pa.int64() if isinstance(names, range) else pa.string())
     flat = pa.array(np.ascontiguousarray(vectors).reshape(-1))
     table = pa.table(
@@ -301,6 +302,8 @@ def _write(path: Path, vectors: NDArray[Any], names: Iterable[str] | range) -> N
 
 
 def _read(path: Path) -> NDArray[Any]:
+    import pyarrow as pa
+
     try:
         if path.suffix == ".npy":
             array: NDArray[Any] = np.load(path, allow_pickle=False)
