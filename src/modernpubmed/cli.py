@@ -134,19 +134,6 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
     _out(add, "the model folder to make")
 
-    add = verb("static", _static, "distil a static model: one vector a token, no transformer")
-    add.add_argument("model", help="the teacher: a folder or hub name")
-    add.add_argument(
-        "--texts",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="pairs (.parquet, .jsonl) or texts, one a line",
-    )
-    add.add_argument("--dim", type=int, default=256, help="numbers a vector; default %(default)s")
-    _out(add, "the model folder to make")
-
     add_evaluation_verbs(verb)
 
     add = verb("encode", _encode, "turn texts into vectors")
@@ -318,23 +305,6 @@ def _average(options: argparse.Namespace) -> None:
     with needs_extra("train", "averaging"):
         from modernpubmed.training.average import average
     _summary(average(options.models, options.out, weights=options.weights), options.out)
-
-
-def _static(options: argparse.Namespace) -> None:
-    with needs_extra("train", "distilling"):
-        from modernpubmed.training.static import Settings, distil
-    teacher = Encoder.load(options.model)
-    folder = teacher.folder or Path(options.model)
-    manifest = distil(
-        teacher,
-        folder / "tokenizer.json",
-        {str(path): list(_texts(path)) for path in options.texts},
-        options.out,
-        settings=Settings(dim=options.dim),
-        inputs={str(path): sha256(path) for path in (folder, *options.texts)},
-        report=report,
-    )
-    _summary(manifest, options.out)
 
 
 def _encode(options: argparse.Namespace) -> None:

@@ -162,8 +162,8 @@ def preselect(
         k: How many; ``worthwhile``.
 
     Returns:
-        Documents ``[n, k]``, cosines ``[n, k]``, and for each of the n whether both
-        are sure; where they are not, they mean nothing.
+        Documents ``[n, k]``, cosines ``[n, k]``, and for each of the n whether both are sure;
+        where they are not, they mean nothing.
     """
     n, dimensions = queries.shape
     documents, scores = np.zeros((n, k), dtype=np.int64), np.zeros((n, k), dtype=np.float32)
