@@ -40,7 +40,7 @@ FLOORS = (
     ("pubmed", "pairs", "training", "encoder"),
     ("evaluation", "search", "concepts", "classify"),
     ("server", "demo", "registry"),
-    ("cli_evaluation",),
+    ("cli_distil", "cli_evaluation", "cli_pubmed"),
     ("cli",),
     # What a user imports and what Python starts; nothing of ours imports them.
     ("__init__", "__main__"),

@@ -278,7 +278,7 @@ def test_order_names_the_documents() -> None:
 
 def test_a_large_corpus_is_preselected_for_many_queries(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(9)
-    corpus, queries = random(rng, 2048, 16), random(rng, 256, 16)
+    corpus, queries = random(rng, 2048, 16), random(rng, 64, 16)
     seen = []
 
     def watch(*arguments):
@@ -293,7 +293,7 @@ def test_a_large_corpus_is_preselected_for_many_queries(monkeypatch: pytest.Monk
     assert min(seen) > 0.9
     assert (run.documents == by_cosine(queries, corpus, 10)[0]).all()
     seen.clear()
-    ranking.rank(queries[:200], corpus, ids, 10)
+    ranking.rank(queries[:63], corpus, ids, 10)
     ranking.rank(queries, corpus[:2000], ids[:2000], 10)
-    ranking.rank(queries, corpus, ids, 33)
+    ranking.rank(queries, corpus, ids, 52)
     assert not seen

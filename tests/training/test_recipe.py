@@ -84,6 +84,12 @@ def test_every_recipe_we_ship_can_be_read(path: Path):
             "batch_tokens = 9 #",
             "sources[0].batch_tokens: is 9, must be at least 64",
         ),
+        (
+            "batch_size = ",
+            "batches = 'subject'\nbatch_tokens = 9000 #",
+            "sources[0].batches: by subject need batch_size",
+        ),
+        ("batch_size = ", "batches = 'size'\nbatch_size = ", "'size' is none of length, subject"),
         ("positive_tokens = ", "weight = 0\npositive_tokens = ", "sources[0].weight: is 0, must"),
         ("[[sources]]", "[sources]", "sources: must be a list"),
         ("symmetric = ", "matryoshka = [64, 1]\nsymmetric = ", "loss.matryoshka[1]: is 1, must be"),

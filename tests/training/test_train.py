@@ -23,7 +23,7 @@ from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import write_pairs
 from modernpubmed.records import Pair
 from modernpubmed.training import trainer
-from modernpubmed.training.recipe import Recipe
+from modernpubmed.training.recipe import Precision, Recipe
 from modernpubmed.training.runs import checkpoints, differences, read_log
 from modernpubmed.training.step import gradient
 from modernpubmed.training.train import TrainingStoppedError, train
@@ -379,6 +379,42 @@ def test_masks_distillation_matryoshka_contrast_and_sources_together(
     assert sum(record["masked"].get("guide", 0) for record in steps) > 0
     with pytest.raises(ModernPubMedError, match="no folder here"):
         train(everything, pairs, tmp_path / "model2", base=str(tiny_model))
+
+
+def test_a_batch_of_one_subject(pairs: Path, recipe: Recipe, tiny_model: Path, tmp_path: Path):
+    subjects = with_source(with_run(recipe, steps=6, precision="bf16"), batches="subject")
+    train(subjects, pairs, tmp_path / "subject", base=str(tiny_model))
+    lengths = with_run(recipe, steps=6, precision="bf16")
+    train(lengths, pairs, tmp_path / "length", base=str(tiny_model))
+    losses = [
+        [record["loss"] for record in read_log(tmp_path / f"{name}.run" / "log.jsonl")[:6]]
+        for name in ("subject", "length")
+    ]
+    assert losses[0][0] != losses[1][0]
+
+
+@pytest.mark.parametrize(("precision", "plainly"), [("bf16", True), ("fp32", False)])
+def test_attention_is_plain_in_bf16_on_a_cpu(
+    pairs: Path,
+    recipe: Recipe,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Precision,
+    *,
+    plainly: bool,
+):
+    used: list[str] = []
+
+    def looked_at(model, *args, **kwargs):
+        used.append(model[0].auto_model.config._attn_implementation)
+        return gradient(model, *args, **kwargs)
+
+    monkeypatch.setattr(trainer, "gradient", looked_at)
+    out = tmp_path / "model"
+    train(with_run(recipe, steps=1, precision=precision), pairs, out, base=str(tiny_model))
+    assert (used == ["eager"]) is plainly
+    assert "eager" not in (out / "config.json").read_text()
 
 
 def test_the_integrations_are_told_what_we_measure(

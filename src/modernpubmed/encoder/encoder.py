@@ -1,9 +1,9 @@
 """``Encoder``: texts in, unit vectors out, and nothing heavier than onnxruntime.
 
-A folder with a graph runs through onnxruntime; one without runs through sentence-transformers
-when the extra is installed. Either way the vectors are float32, of length 1, in the order of the
-texts, and a text that was cut is counted and said, never cut in silence. A longer text may also
-be refused, or read in windows whose vectors are pooled.
+A folder with a graph runs through onnxruntime, a static model through NumPy, and any other through
+sentence-transformers when the extra is installed. Every way the vectors are float32, of length 1,
+in the order of the texts, and a text that was cut is counted and said, never cut in silence. A
+longer text may also be refused, or read in windows whose vectors are pooled.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from modernpubmed.encoder.folder import GRAPH_PLACES, INT8_NAME, read_folder
 from modernpubmed.encoder.graph import PRECISIONS, Precision, load_graph
 from modernpubmed.encoder.long import LONG, Long, Window, pool, split
 from modernpubmed.encoder.precision import VectorType, quantize, shorten
+from modernpubmed.encoder.static import is_static, load_static
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
 
 if TYPE_CHECKING:
@@ -158,6 +159,14 @@ class Encoder:
         name = path.resolve().name if path.is_dir() else str(path)
         if not path.is_dir():
             path = _fetch(name)
+        if is_static(path):
+            if precision == "int8":
+                raise ModernPubMedError(
+                    "a static model has no int8 graph", file=path, remedy="leave precision out"
+                )
+            static = load_static(path, max_tokens=max_tokens)
+            prompts = {**static.prompts, **changed}
+            return cls(static, name=name, prompts=prompts, folder=path, long=long, dim=dim)
         places = GRAPH_PLACES if precision == "float32" else (*GRAPH_PLACES, INT8_NAME)
         if precision == "int8" or any((path / place).is_file() for place in places):
             folder = read_folder(path)

@@ -67,7 +67,7 @@ def read_folder(path: Path) -> ModelFolder:
             that we cannot run without torch.
     """
     modules = read_json(path / "modules.json", kind=list)
-    names = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    names = module_names(path)
     for name in names:
         if name not in _KNOWN_MODULES:
             raise ModernPubMedError(
@@ -99,9 +99,19 @@ def read_folder(path: Path) -> ModelFolder:
         pooling=_pooling(path / str(modules[1]["path"]) / "config.json"),
         max_tokens=_max_tokens(path, settings),
         lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=_prompts(path),
+        prompts=read_prompts(path),
         dimension=_dimension(path / str(modules[1]["path"]) / "config.json"),
     )
+
+
+def module_names(path: Path) -> list[str]:
+    """The classes of a model folder's modules, in order, without where they are defined.
+
+    Raises:
+        ModernPubMedError: ``modules.json`` is missing or broken.
+    """
+    modules = read_json(path / "modules.json", kind=list)
+    return [str(module.get("type", "")).rpartition(".")[2] for module in modules]
 
 
 def read_json(path: Path, kind: type) -> Any:
@@ -168,6 +178,11 @@ def _max_tokens(path: Path, settings: Mapping[str, Any]) -> int:
     return min(numbers)
 
 
-def _prompts(path: Path) -> dict[str, str]:
+def read_prompts(path: Path) -> dict[str, str]:
+    """What a model folder puts before a text, by role; ``query`` and ``document`` are among them.
+
+    Raises:
+        ModernPubMedError: ``config_sentence_transformers.json`` is broken.
+    """
     prompts = _optional_json(path / "config_sentence_transformers.json").get("prompts") or {}
     return {"query": "", "document": "", **prompts}

@@ -35,8 +35,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from modernpubmed.evaluation.int8_product import ROWS, int8_product, largest
 
-# Where preselecting begins to be quicker: queries, and documents for each one wanted.
-_FEWEST_QUERIES, _FEWEST_FOR_EACH = 256, 64
+# Where preselecting was measured to be quicker: queries, and documents for each one wanted.
+_FEWEST_QUERIES, _FEWEST_FOR_EACH = 64, 40
 # Blocks of documents that the thresholds are guessed from: a fifth, 16 MiB of sums at most.
 _SAMPLE_SHARE, _SAMPLE_BLOCKS = 5, 8
 # The guess is made on the best of each eight documents of the sample, which is as good and cheap.

@@ -11,6 +11,7 @@ and gets what it would have got. Three things decide a batch:
   shuffled: a batch is of one length, so little is padded, and yet the lengths come mixed and a
   batch's members differ from epoch to epoch. Ranks take every ``world``-th row of it, so that all
   have the same length to do at the same time.
+  A source may be sorted by something else than length (``Source.order``), such as subject.
 - *Conflicts.* Two rows with the same non-zero value in a column of ``Source.keys``
   (near-duplicates, the same article or concept) would be each other's false negatives; they never
   share a batch. A row whose batch already holds one like it goes to the next batch in length
@@ -67,6 +68,8 @@ class Source:
         keys: ``[N, K]``; rows with the same non-zero value in a column never share a batch.
         batch_size: Pairs a step over all ranks, or None.
         batch_tokens: Tokens a step over all ranks, or None; one of the two is set.
+        order: ``[N]``, what pools are sorted by instead of length, or None; not with
+            ``batch_tokens``.
     """
 
     name: str
@@ -75,6 +78,7 @@ class Source:
     keys: NDArray[np.uint64]
     batch_size: int | None = None
     batch_tokens: int | None = None
+    order: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -239,6 +243,12 @@ def _batches_an_epoch(source: Source, world: int) -> int:
         raise _refusal(
             source, f"batch_size {size}, batch_tokens {tokens}", "set exactly one of the two"
         )
+    if source.order is not None and (tokens is not None or source.order.shape != lengths.shape):
+        raise _refusal(
+            source,
+            f"order is {source.order.shape}, batch_tokens {tokens}",
+            f"give [{len(lengths)}] and batch_size",
+        )
     if size is not None and (size < 2 or size % world):
         raise _refusal(
             source,
@@ -349,7 +359,8 @@ def _pool(plan: Plan, number: int, epoch: int, pool: int) -> _Pool:
         used -= used % plan.world
     spare = np.arange(len(rows)) >= used
     if plan.bucketed:
-        order = np.argsort(lengths, kind="stable")
+        sorted_by = lengths if source.order is None else source.order[rows]
+        order = np.argsort(sorted_by, kind="stable")
         rows, lengths, spare = rows[order], lengths[order], spare[order]
     if source.batch_size is not None:
         sizes = np.full(count, source.batch_size)

@@ -19,6 +19,8 @@ Precision = Literal["auto", "fp32", "bf16"]
 Schedule = Literal["linear", "cosine", "constant"]
 #: What the near twins of anchors, sentences with one thing changed, are in a batch.
 Contrast = Literal["none", "queries", "documents"]
+#: What the pairs of a batch have in common.
+Batches = Literal["length", "subject"]
 T = TypeVar("T")
 
 
@@ -40,6 +42,9 @@ class Source:
             from them; needs ``loss.symmetric``. ``documents``: hard negatives; an anchor must be
             nearer to its positive than to its own near twin, which only pairs that are themselves
             alike can be asked for (``paraphrase``).
+        batches: What the pairs of a batch have in common: ``length``, so that little is padded,
+            or the ``subject`` of their documents (``modernpubmed.training.subjects``), so that
+            they are hard to tell apart; needs ``batch_size``.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Source:
     weight: float = 1.0
     negatives: int = 0
     contrast: Contrast = "none"
+    batches: Batches = "length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +293,8 @@ def _check_ranges(recipe: Recipe, path: Path) -> None:
             refuse(key, "needs either batch_size or batch_tokens", "give one of the two")
         if source.contrast == "queries" and not recipe.loss.symmetric:
             refuse(f"{key}.contrast", "needs loss.symmetric = true", "set it, or leave this out")
+        if source.batches == "subject" and not source.batch_size:
+            refuse(f"{key}.batches", "by subject need batch_size", "give it for batch_tokens")
         if source.batch_size:
             at_least[f"{key}.batch_size"] = (source.batch_size, 2)
         else:

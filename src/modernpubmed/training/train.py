@@ -41,11 +41,12 @@ from modernpubmed.training.runs import (
     step_of,
 )
 from modernpubmed.training.step import Judges
+from modernpubmed.training.subjects import by_subject
 from modernpubmed.training.tokens import Form, Tokens, tokenise
 from modernpubmed.training.trainer import Material, Trainer, arguments, stopping_on_interrupt
 
 #: Padded tokens a chunk: on a CPU what its caches hold, on a GPU what keeps it busy.
-CHUNK_TOKENS = {"cpu": 2_048, "cuda": 16_384}
+CHUNK_TOKENS = {"cpu": 4_096, "cuda": 16_384}
 
 
 class TrainingStoppedError(Exception):
@@ -132,6 +133,8 @@ def train(
             evaluate_every=settings.evaluate_every if dev[0] else None,
             report_to=report_to,
         )
+        if args.bf16 and model.device.type == "cpu":
+            attend_plainly(model)
         tokenizer = tokenizer_of(model, base)
         forms = [_form(source, model, tokenizer) for source in recipe.sources]
         # The first process makes what the others then read.
@@ -149,7 +152,8 @@ def train(
                 for path, checksum, form in zip(train_files, checksums, forms, strict=True)
             ]
         stock = [
-            _stock(source, store) for source, store in zip(recipe.sources, stores, strict=True)
+            _stock(source, store, model)
+            for source, store in zip(recipe.sources, stores, strict=True)
         ]
         batches = plan(stock, seed=settings.seed, world=args.world_size)
     if report is not None and args.process_index == 0:
@@ -255,6 +259,16 @@ def without_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+
+
+def attend_plainly(model: SentenceTransformer) -> None:
+    """Attention as plain matrix products.
+
+    torch's fused attention for CPUs spends more time on its gradient in bf16 than all the rest of
+    a step takes (torch 2.13; docs/lab-notes.md).
+    """
+    if hasattr(model[0], "auto_model"):
+        model[0].auto_model.set_attn_implementation("eager")
 
 
 def save_model(model: SentenceTransformer, folder: Path) -> None:
@@ -375,7 +389,11 @@ def tokenizer_of(model: SentenceTransformer, name: str) -> str:
     return str(tokenizer.to_str())
 
 
-def _stock(source: Source, store: Tokens) -> Stock:
+def _stock(source: Source, store: Tokens, model: SentenceTransformer) -> Stock:
+    order = None
+    if source.batches == "subject":
+        table = model[0].auto_model.get_input_embeddings().weight.detach().float().cpu().numpy()
+        order = by_subject(store.positive, table)
     return Stock(
         name=source.name,
         weight=source.weight,
@@ -383,6 +401,7 @@ def _stock(source: Source, store: Tokens) -> Stock:
         keys=store.keys,
         batch_size=source.batch_size or None,
         batch_tokens=source.batch_tokens or None,
+        order=order,
     )
 
 

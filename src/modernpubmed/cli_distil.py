@@ -1,0 +1,82 @@
+"""The command line's verb ``distil``: small students of a model, one kind a sub-verb.
+
+As in ``cli.py``: arguments in, one call, print.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from modernpubmed.encoder import Encoder
+from modernpubmed.errors import needs_extra
+from modernpubmed.manifest import Manifest
+from modernpubmed.terminal import report
+
+Command = Callable[[argparse.Namespace], None]
+Student = Callable[[argparse.Namespace], Manifest]
+Summary = Callable[[Manifest, Path], None]
+
+
+class AddVerb(Protocol):
+    """Adds a verb to the command line and returns its parser."""
+
+    def __call__(self, name: str, command: Command, help: str, /) -> argparse.ArgumentParser: ...  # noqa: A002, D102
+
+
+def add_distil_verb(verb: AddVerb, summary: Summary) -> None:
+    """Adds it.
+
+    Args:
+        verb: Adds a verb.
+        summary: Prints what a manifest says, and where that is.
+    """
+    parser = verb("distil", _distil, "make a smaller, faster model that imitates another")
+    parser.set_defaults(summary=summary)
+    students = parser.add_subparsers(required=True, metavar="STUDENT")
+
+    def student(name: str, make: Student, help: str) -> argparse.ArgumentParser:  # noqa: A002
+        added = students.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}.")
+        added.set_defaults(student=make)
+        added.add_argument("teacher", help="folder or hub name; 'shipped' is the package's")
+        added.add_argument(
+            "files",
+            type=Path,
+            nargs="+",
+            metavar="FILE",
+            help="pairs (folder or .parquet), or single texts (.txt, .jsonl; also .gz, .zst)",
+        )
+        added.add_argument("--out", type=Path, required=True, help="the model folder to make")
+        added.add_argument("--seed", type=int, default=42, help="default %(default)s")
+        return added
+
+    add = student("static", _static, "one vector a token, no transformer")
+    add.add_argument("--dim", type=int, default=256, help="numbers a vector; default %(default)s")
+    add.add_argument("--tokens", type=int, default=18_000, help="at most; default %(default)s")
+    add.add_argument("--steps", type=int, help="of training")
+    add.add_argument("--teacher-texts", type=int, help="that the teacher is asked about")
+
+
+def _distil(options: argparse.Namespace) -> None:
+    options.summary(options.student(options), options.out)
+
+
+def _static(options: argparse.Namespace) -> Manifest:
+    with needs_extra("train", "distilling"):
+        from modernpubmed.training.static import Settings, distil_static
+    teacher = Encoder.load(None if options.teacher == "shipped" else options.teacher)
+    given = {
+        name: getattr(options, name)
+        for name in ("dim", "tokens", "steps", "teacher_texts", "seed")
+        if getattr(options, name) is not None
+    }
+    return distil_static(
+        teacher,
+        (teacher.folder or Path(options.teacher)) / "tokenizer.json",
+        options.files,
+        options.out,
+        settings=Settings(**given),
+        report=report,
+    )
