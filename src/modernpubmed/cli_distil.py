@@ -13,6 +13,7 @@ from typing import Protocol
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import needs_extra
 from modernpubmed.manifest import Manifest
+from modernpubmed.pairs.sentences import sentences
 from modernpubmed.terminal import report
 
 Command = Callable[[argparse.Namespace], None]
@@ -58,6 +59,11 @@ def add_distil_verb(verb: AddVerb, summary: Summary) -> None:
     add.add_argument("--steps", type=int, help="of training")
     add.add_argument("--teacher-texts", type=int, help="that the teacher is asked about")
 
+    add = student("nano", _nano, "a ModernBERT of four small layers that reads 2,048 tokens")
+    add.add_argument("--steps", type=int, help="of training; a stopped run may go on with others")
+    add.add_argument("--texts", type=int, help="that the teacher is asked about")
+    add.add_argument("--cache", type=Path, help="folder for the teacher's vectors, to share them")
+
 
 def _distil(options: argparse.Namespace) -> None:
     options.summary(options.student(options), options.out)
@@ -66,12 +72,8 @@ def _distil(options: argparse.Namespace) -> None:
 def _static(options: argparse.Namespace) -> Manifest:
     with needs_extra("train", "distilling"):
         from modernpubmed.training.static import Settings, distil_static
-    teacher = Encoder.load(None if options.teacher == "shipped" else options.teacher)
-    given = {
-        name: getattr(options, name)
-        for name in ("dim", "tokens", "steps", "teacher_texts", "seed")
-        if getattr(options, name) is not None
-    }
+    teacher = _teacher(options)
+    given = _given(options, "dim", "tokens", "steps", "teacher_texts", "seed")
     return distil_static(
         teacher,
         (teacher.folder or Path(options.teacher)) / "tokenizer.json",
@@ -80,3 +82,31 @@ def _static(options: argparse.Namespace) -> Manifest:
         settings=Settings(**given),
         report=report,
     )
+
+
+def _nano(options: argparse.Namespace) -> Manifest:
+    with needs_extra("train", "distilling"):
+        from modernpubmed.training.nano import distil_nano
+        from modernpubmed.training.nano_lesson import NanoSettings
+        from modernpubmed.training.train import TrainingStoppedError
+    try:
+        return distil_nano(
+            _teacher(options),
+            options.files,
+            options.out,
+            settings=NanoSettings(**_given(options, "steps", "texts", "seed")),
+            split=sentences,
+            cache=options.cache,
+            report=report,
+        )
+    except TrainingStoppedError as stopped:
+        raise KeyboardInterrupt(str(stopped)) from stopped
+
+
+def _teacher(options: argparse.Namespace) -> Encoder:
+    return Encoder.load(None if options.teacher == "shipped" else options.teacher)
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, int]:
+    """The options that were given; the others keep their defaults."""
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
