@@ -4,11 +4,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-long lint format bench clean
 
 help:
 	@echo "make demo    the main job on real text: the shipped model, search, matching (no torch)"
 	@echo "make test    all tests (installs torch and sentence-transformers)"
+	@echo "make test-long  the long forms of some tests: kills, faults, lost nodes, many more times"
 	@echo "make lint    ruff and mypy"
 	@echo "make format  lets ruff rewrite the code"
 	@echo "make bench   the benchmarks: ours and a rival in one run"
@@ -18,6 +19,9 @@ demo: $(VENV)/core.installed
 
 test: $(VENV)/dev.installed
 	$(BIN)/python -m pytest
+
+test-long: $(VENV)/dev.installed
+	$(BIN)/python -m pytest -m long
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .

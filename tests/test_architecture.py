@@ -58,6 +58,7 @@ HEAVY = {
     "pandas",
     "lancedb",
     "mteb",
+    "ray",
     "pyhpo",
     "pydantic",
     "scipy",

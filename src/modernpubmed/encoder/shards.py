@@ -13,9 +13,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import chain, islice
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,13 +36,21 @@ STATE_NAME = "shards.json"
 Progress = Callable[[int, int, float], None]
 
 
-class _StreamEncoder(Protocol):
+class Fingerprinted(Protocol):
+    """What a folder of vectors says of the encoder that made them."""
+
     name: str
+
+    @property
+    def fingerprint(self) -> str:
+        """See ``Encoder.fingerprint``."""
+        ...
+
+
+class _StreamEncoder(Fingerprinted, Protocol):
     truncated: int
     cut_tokens: int
 
-    @property
-    def fingerprint(self) -> str: ...
     def encode_stream(
         self, texts: Iterable[str], *, prompt: str, batch_size: int, dtype: VectorType, first: int
     ) -> Iterator[NDArray[Any]]: ...
@@ -103,40 +111,32 @@ def encode_to(
             a shard in it is damaged; there are ids and the format is ``npy``; or as
             ``Encoder.encode``, with the text's place.
     """
-    if isinstance(texts, str):
-        raise ModernPubMedError(
-            "encode_to was given one string", remedy="give a list of strings, or a stream of them"
-        )
-    _check(ids=ids, dtype=dtype, format=format, shard_rows=shard_rows)
-    folder = Path(out)
-    settings = {
-        "model": encoder.name,
-        "fingerprint": encoder.fingerprint,
-        "prompt": prompt,
-        "dtype": dtype,
-        "format": format,
-        "ids": ids,
-        "shard_rows": shard_rows,
-    }
-    shards = _finished(folder, settings)
-    for rest in _unfinished(folder):
-        shutil.rmtree(rest)
-    _write_state(folder, settings, shards)  # before the first shard: whose folder this is
+    folder = ShardFolder.open(
+        encoder,
+        out,
+        texts,
+        ids=ids,
+        prompt=prompt,
+        dtype=dtype,
+        format=format,
+        shard_rows=shard_rows,
+    )
     source = iter(texts)
-    clock = _Clock(total, progress)
-    for shard in shards:
-        _skip(source, shard, folder, ids=ids)
-        clock.skip(shard.rows)
-    while (first := next(source, None)) is not None:
-        start = sum(shard.rows for shard in shards)
-        name = f"vectors-{len(shards):05}.{format}"
-        rows = chain([first], islice(source, shard_rows - 1))
+    clock = Clock(total, progress)
+    start = 0
+    for index in count():
+        if (rows := folder.rows(index)) is not None:
+            folder.check(index, source)
+            clock.skip(rows)
+            start += rows
+            continue
+        if (first := next(source, None)) is None:
+            break
         before = encoder.truncated, encoder.cut_tokens
-        digest = hashlib.sha256()
-        names: list[str] = []
+        note = Note()
         blocks = []
         for block in encoder.encode_stream(
-            _noted(rows, digest, names, ids=ids),
+            note.passing(chain([first], islice(source, shard_rows - 1)), ids=ids),
             prompt=prompt,
             batch_size=batch_size,
             dtype=dtype,
@@ -145,36 +145,16 @@ def encode_to(
             blocks.append(block)
             clock.add(len(block))
         vectors = np.concatenate(blocks)
-        with replacing(folder / name) as temporary:
-            _write(temporary, vectors, names if ids else range(start, start + len(vectors)))
-        shards.append(
-            _Shard(
-                name,
-                len(vectors),
-                digest.hexdigest(),
-                sha256(folder / name),
-                encoder.truncated - before[0],
-                encoder.cut_tokens - before[1],
-            )
+        folder.add(
+            index,
+            start,
+            vectors,
+            note,
+            truncated=encoder.truncated - before[0],
+            cut_tokens=encoder.cut_tokens - before[1],
         )
-        _write_state(folder, settings, shards)
-    if not shards:
-        shutil.rmtree(folder)
-        raise ModernPubMedError("no texts", file=folder, remedy="give one text or more")
-    manifest = Manifest(
-        kind="vectors",
-        inputs={shard.file: shard.vectors for shard in shards},
-        settings=settings,
-        counts={
-            "texts": sum(shard.rows for shard in shards),
-            "shards": len(shards),
-            "truncated": sum(shard.truncated for shard in shards),
-            "cut_tokens": sum(shard.cut_tokens for shard in shards),
-        },
-    )
-    if not (folder / MANIFEST_NAME).exists():
-        manifest.write(folder / MANIFEST_NAME)
-    return manifest
+        start += len(vectors)
+    return folder.finish()
 
 
 def read_vectors(folder: str | Path) -> NDArray[Any]:
@@ -188,7 +168,7 @@ def read_vectors(folder: str | Path) -> NDArray[Any]:
     return np.concatenate([_read(path / name) for name in manifest.inputs])
 
 
-class _Clock:
+class Clock:
     """Counts texts and reports them; the rate is of those computed now."""
 
     def __init__(self, total: int, progress: Progress | None) -> None:
@@ -197,14 +177,162 @@ class _Clock:
         self._start = time.monotonic()
 
     def skip(self, rows: int) -> None:
+        """Texts whose vectors are there already."""
         self._done += rows
 
     def add(self, rows: int) -> None:
+        """Texts that were computed just now."""
         self._done += rows
         self._computed += rows
         if self._progress is not None:
             seconds = max(time.monotonic() - self._start, 1e-9)
             self._progress(self._done, self._total, self._computed / seconds)
+
+
+class Note:
+    """What is kept of a shard's texts while they pass: their digest and their ids."""
+
+    def __init__(self) -> None:
+        self.digest = hashlib.sha256()
+        self.names: list[str] = []
+
+    def passing(self, rows: Iterable[Any], *, ids: bool) -> Iterator[str]:
+        """The texts of rows, which are pairs of id and text if there are ``ids``."""
+        for row in rows:
+            name, text = row if ids else ("", row)
+            if isinstance(text, str):
+                # With its length: two texts are never taken for one.
+                self.digest.update(f"{len(name)} {len(text)}\n{name}{text}".encode())
+            self.names.append(str(name))
+            yield text
+
+
+class ShardFolder:
+    """A folder of shards in the making, whoever computes the vectors; ``open`` makes one.
+
+    Shards are numbered from 0, and may come in any order: what is missing is missing.
+    """
+
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], shards: Mapping[int, _Shard]
+    ) -> None:
+        self._folder, self._settings, self._shards = folder, settings, dict(shards)
+
+    @classmethod
+    def open(
+        cls,
+        encoder: Fingerprinted,
+        out: str | Path,
+        texts: Iterable[Any],
+        *,
+        ids: bool,
+        prompt: str,
+        dtype: str,
+        format: str,  # noqa: A002
+        shard_rows: int,
+    ) -> Self:
+        """A folder with what an earlier call left whole in it; what it left unfinished goes.
+
+        Raises:
+            ModernPubMedError: As ``encode_to``, but for what is wrong with a text.
+        """
+        if isinstance(texts, str):
+            raise ModernPubMedError(
+                "encode_to was given one string",
+                remedy="give a list of strings, or a stream of them",
+            )
+        _check(ids=ids, dtype=dtype, format=format, shard_rows=shard_rows)
+        settings = {
+            "model": encoder.name,
+            "fingerprint": encoder.fingerprint,
+            "prompt": prompt,
+            "dtype": dtype,
+            "format": format,
+            "ids": ids,
+            "shard_rows": shard_rows,
+        }
+        folder = Path(out)
+        shards = _finished(folder, settings)
+        for rest in _unfinished(folder):
+            shutil.rmtree(rest)
+        _write_state(folder, settings, shards)  # before the first shard: whose folder this is
+        return cls(folder, settings, shards)
+
+    def rows(self, index: int) -> int | None:
+        """Texts of a shard; None if it is missing."""
+        shard = self._shards.get(index)
+        return None if shard is None else shard.rows
+
+    def check(self, index: int, source: Iterator[Any]) -> None:
+        """Reads the texts of a shard that is there, and refuses others."""
+        shard, note = self._shards[index], Note()
+        rows = sum(1 for _ in note.passing(islice(source, shard.rows), ids=self._ids))
+        if rows != shard.rows or note.digest.hexdigest() != shard.texts:
+            raise self._other_texts(shard.file)
+
+    def add(
+        self,
+        index: int,
+        first: int,
+        vectors: NDArray[Any],
+        note: Note,
+        *,
+        truncated: int,
+        cut_tokens: int,
+    ) -> None:
+        """Writes a shard, whole, and then its line in ``shards.json``.
+
+        Args:
+            index: Its number.
+            first: The place of its first text.
+            vectors: One a text.
+            note: What its texts left when they passed.
+            truncated: Texts that were cut.
+            cut_tokens: Tokens that they lost.
+        """
+        path = self._folder / _name(index, self._settings["format"])
+        names = note.names if self._ids else range(first, first + len(vectors))
+        with replacing(path) as temporary:
+            _write(temporary, vectors, names)
+        self._shards[index] = _Shard(
+            path.name, len(vectors), note.digest.hexdigest(), sha256(path), truncated, cut_tokens
+        )
+        _write_state(self._folder, self._settings, self._shards)
+
+    def finish(self) -> Manifest:
+        """The manifest, written where there is none yet."""
+        if not self._shards:
+            shutil.rmtree(self._folder)
+            raise ModernPubMedError("no texts", file=self._folder, remedy="give one text or more")
+        shards = [shard for _, shard in sorted(self._shards.items())]
+        if len(shards) <= max(self._shards):  # the texts ended before those of the last
+            raise self._other_texts(shards[-1].file)
+        manifest = Manifest(
+            kind="vectors",
+            inputs={shard.file: shard.vectors for shard in shards},
+            settings=self._settings,
+            counts={
+                "texts": sum(shard.rows for shard in shards),
+                "shards": len(shards),
+                "truncated": sum(shard.truncated for shard in shards),
+                "cut_tokens": sum(shard.cut_tokens for shard in shards),
+            },
+        )
+        if not (self._folder / MANIFEST_NAME).exists():
+            manifest.write(self._folder / MANIFEST_NAME)
+        return manifest
+
+    def _other_texts(self, file: str) -> ModernPubMedError:
+        return ModernPubMedError(
+            "vectors of other texts lie here",
+            file=self._folder,
+            record=file,
+            remedy="give the same texts in the same order, or another folder",
+        )
+
+    @property
+    def _ids(self) -> bool:
+        return bool(self._settings["ids"])
 
 
 def _check(*, ids: bool, dtype: str, format: str, shard_rows: int) -> None:  # noqa: A002
@@ -219,7 +347,11 @@ def _check(*, ids: bool, dtype: str, format: str, shard_rows: int) -> None:  # n
         raise ModernPubMedError(f"shard_rows is {shard_rows}", remedy="give 1 or more")
 
 
-def _finished(folder: Path, settings: Mapping[str, Any]) -> list[_Shard]:
+def _name(index: int, format: str) -> str:  # noqa: A002
+    return f"vectors-{index:05}.{format}"
+
+
+def _finished(folder: Path, settings: Mapping[str, Any]) -> dict[int, _Shard]:
     """The shards that a call with these settings left whole."""
     state = folder / STATE_NAME
     if not state.is_file():
@@ -227,10 +359,11 @@ def _finished(folder: Path, settings: Mapping[str, Any]) -> list[_Shard]:
             raise ModernPubMedError(
                 "there is something else than vectors", file=folder, remedy="give another path"
             )
-        return []
+        return {}
     try:
         found = json.loads(state.read_text())
         shards = [_Shard(**shard) for shard in found["shards"]]
+        numbers = [int(shard.file.partition("-")[2].partition(".")[0]) for shard in shards]
         other = sorted(key for key in settings if found["settings"].get(key) != settings[key])
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ModernPubMedError(
@@ -251,38 +384,13 @@ def _finished(folder: Path, settings: Mapping[str, Any]) -> list[_Shard]:
                 file=path,
                 remedy="delete the folder and encode again",
             )
-    return shards
+    return dict(zip(numbers, shards, strict=True))
 
 
 def _unfinished(folder: Path) -> set[Path]:
     """What a killed run was writing (``replacing`` names it after the file it was to be)."""
     names = ("vectors-*", STATE_NAME, MANIFEST_NAME)
     return {path for name in names for path in folder.glob(f".{name}.*") if path.is_dir()}
-
-
-def _noted(
-    rows: Iterable[Any], digest: hashlib._Hash, names: list[str], *, ids: bool
-) -> Iterator[str]:
-    """The texts; their digest and ids are kept as they pass."""
-    for row in rows:
-        name, text = row if ids else ("", row)
-        if isinstance(text, str):
-            # With its length: two texts are never taken for one.
-            digest.update(f"{len(name)} {len(text)}\n{name}{text}".encode())
-        names.append(str(name))
-        yield text
-
-
-def _skip(source: Iterator[Any], shard: _Shard, folder: Path, *, ids: bool) -> None:
-    digest = hashlib.sha256()
-    count = sum(1 for _ in _noted(islice(source, shard.rows), digest, [], ids=ids))
-    if count != shard.rows or digest.hexdigest() != shard.texts:
-        raise ModernPubMedError(
-            "vectors of other texts lie here",
-            file=folder,
-            record=shard.file,
-            remedy="give the same texts in the same order, or another folder",
-        )
 
 
 def _write(path: Path, vectors: NDArray[Any], names: Iterable[str] | range) -> None:
@@ -319,7 +427,8 @@ def _read(path: Path) -> NDArray[Any]:
         ) from error
 
 
-def _write_state(folder: Path, settings: Mapping[str, Any], shards: list[_Shard]) -> None:
-    state = {"settings": settings, "shards": [asdict(shard) for shard in shards]}
+def _write_state(folder: Path, settings: Mapping[str, Any], shards: Mapping[int, _Shard]) -> None:
+    lines = [asdict(shard) for _, shard in sorted(shards.items())]
+    state = {"settings": settings, "shards": lines}
     with replacing(folder / STATE_NAME) as temporary:
         temporary.write_text(json.dumps(state, indent=2) + "\n")
