@@ -18,11 +18,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
+from modernpubmed.cli_distil import add_distil_verb
 from modernpubmed.cli_evaluation import add_evaluation_verbs
+from modernpubmed.cli_pubmed import add_pubmed_verbs
 from modernpubmed.encoder import Encoder, encode_to
 from modernpubmed.encoder.long import LONG
 from modernpubmed.encoder.precision import VECTOR_TYPES
 from modernpubmed.encoder.shards import SHARD_FORMATS
+from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.lines import text_lines
 from modernpubmed.manifest import Manifest, code_version, replacing, sha256
@@ -78,6 +81,8 @@ def _parser() -> argparse.ArgumentParser:
     add = verb("demo", _demo, "show the main job on real text")
     add.add_argument("--pubmed", action="store_true", help="on NLM's newest file (network)")
 
+    add_pubmed_verbs(verb)
+
     add = verb("parse", _parse, "parse NLM XML files to articles")
     add.add_argument("files", type=Path, nargs="+", help="pubmed*.xml[.gz], any order")
     _out(add, "folder for articles.parquet")
@@ -91,6 +96,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     _out(add, "folder for train.parquet and dev.parquet")
     add.add_argument("--dev-share", type=float, default=0.02, help="default %(default)s")
+    add.add_argument(
+        "--near",
+        type=_share,
+        default=0.8,
+        metavar="SHARE",
+        help="abstracts this alike are duplicates, or 'none'; default %(default)s",
+    )
+    add.add_argument("--mesh", nargs="+", default=[], metavar="TERM", help="only with one of these")
+    add.add_argument("--since", metavar="DATE", help="only of then or later: 2019, 2019-03 …")
+    add.add_argument("--until", metavar="DATE", help="only of then or earlier")
+    add.add_argument(
+        "--decontaminate",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="SUITE",
+        help="drop what is in these: BEIR folders, pairs (.parquet), sentence pairs (.tsv)",
+    )
+    add.add_argument("--workers", type=int, help="processes; default one a core")
 
     add = verb("train", _train, "fine-tune an encoder on pairs with InfoNCE")
     add.add_argument("recipe", type=Path, help="a TOML file, see recipes/")
@@ -134,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
     _out(add, "the model folder to make")
 
+    add_distil_verb(verb, _summary)
     add_evaluation_verbs(verb)
 
     add = verb("encode", _encode, "turn texts into vectors")
@@ -144,6 +169,10 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--dim", type=int, help="keep the first numbers of each vector only")
     add.add_argument("--long", choices=LONG, default="truncate", help="what to do with long texts")
     add.add_argument("--format", choices=SHARD_FORMATS, default="npy", help="of the shards")
+    add.add_argument(
+        "--ray", metavar="ADDRESS", help="compute on a Ray cluster: local, auto, ray://host:port"
+    )
+    add.add_argument("--ray-cpus", type=int, default=1, help="of a worker there, default 1")
 
     add = verb("similarity", _similarity, "cosine similarity of two texts")
     add.add_argument("first")
@@ -206,9 +235,27 @@ def _pairs(options: argparse.Namespace) -> None:
         options.out,
         kind=options.kind,
         dev_share=options.dev_share,
+        near=options.near,
+        mesh=options.mesh,
+        since=options.since,
+        until=options.until,
+        decontaminate=options.decontaminate,
+        workers=options.workers or usable_threads(),
         progress=lambda read: report("records read", read, 0),
     )
     _summary(manifest, options.out)
+    for suite, rates in manifest.measured.get("overlap", {}).items():
+        found = ", ".join(
+            f"{rate[how]['count']:,} of {rate['total']:,} {what} {how}"
+            for what, rate in rates.items()
+            if what != "version"
+            for how in ("exact", "near-duplicate")
+        )
+        say(f"{suite}: {found}")
+
+
+def _share(text: str) -> float | None:
+    return None if text == "none" else float(text)
 
 
 def _train(options: argparse.Namespace) -> None:
@@ -308,9 +355,9 @@ def _average(options: argparse.Namespace) -> None:
 
 
 def _encode(options: argparse.Namespace) -> None:
-    encoder = Encoder.load(options.model, long=options.long, dim=options.dim)
+    loading = {"long": options.long, "dim": options.dim}
     if options.out.suffix == ".npy":
-        _encode_to_file(encoder, options)
+        _encode_to_file(Encoder.load(options.model, **loading), options)
         return
     # Read twice, as a stream each time: the count tells how much time is left.
     source = _lines(options.input) if str(options.input) == "-" else None
@@ -323,24 +370,34 @@ def _encode(options: argparse.Namespace) -> None:
         left = timedelta(seconds=round((of - done) / rate))
         report(f"encoding, {rate:,.0f} texts/s, {left} left", done, of)
 
-    manifest = encode_to(
-        encoder,
-        options.out,
-        texts,
-        dtype=options.dtype,
-        format=options.format,
-        total=total,
-        progress=progress,
-    )
+    shards = {"dtype": options.dtype, "format": options.format, "total": total}
+    if options.ray is None:
+        encoder = Encoder.load(options.model, **loading)
+        manifest = encode_to(encoder, options.out, texts, progress=progress, **shards)
+    else:
+        from modernpubmed.encoder.bulk import encode_with_ray
+
+        manifest = encode_with_ray(
+            options.model,
+            options.out,
+            texts,
+            address=options.ray,
+            cpus=options.ray_cpus,
+            loading=loading,
+            progress=progress,
+            **shards,
+        )
     _summary(manifest, options.out)
 
 
 def _encode_to_file(encoder: Encoder, options: argparse.Namespace) -> None:
     import numpy as np
 
-    if options.format != "npy":
+    if options.format != "npy" or options.ray is not None:
         raise ModernPubMedError(
-            "a .npy file cannot hold Arrow", file=options.out, remedy="name a folder"
+            "a .npy file cannot hold Arrow, nor be written by a cluster",
+            file=options.out,
+            remedy="name a folder",
         )
     texts = _lines(options.input)
     _refuse_other_file(options.out)

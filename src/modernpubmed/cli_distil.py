@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import needs_extra
@@ -107,6 +107,6 @@ def _teacher(options: argparse.Namespace) -> Encoder:
     return Encoder.load(None if options.teacher == "shipped" else options.teacher)
 
 
-def _given(options: argparse.Namespace, *names: str) -> dict[str, int]:
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
     """The options that were given; the others keep their defaults."""
     return {name: value for name in names if (value := getattr(options, name)) is not None}

@@ -34,6 +34,7 @@ class Manifest:
         settings: The recipe or options it was made with.
         counts: What came in and went out, by name.
         dropped: How many records were left out, by reason.
+        measured: Rates found on the way, such as the overlap of pairs with test suites.
         seed: The random seed, where one was used.
         version: The version of the code that made it.
         created: When, in UTC (ISO 8601, seconds).
@@ -44,6 +45,7 @@ class Manifest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     version: str = field(default_factory=lambda: code_version())
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))

@@ -11,7 +11,6 @@ from modernpubmed.pairs import KINDS, Tally, build_pairs, read_pairs, select, sp
 from modernpubmed.pairs.kinds import (
     MIN_CONCLUSION,
     asks,
-    derive,
     mesh_abstract,
     sentence_abstract,
     title_conclusion,
@@ -245,28 +244,27 @@ def test_links_are_all_kinds_of_corrections_once():
     source = article(
         AbstractSection(TEXT),
         corrections=(Correction("CommentIn", pmid=9), Correction("ErratumIn", "J Im. 1999"),
-                     Correction("CommentOn", pmid=8), Correction("UpdateIn", pmid=9)),
+                     Correction("ReprintOf", pmid=8), Correction("UpdateIn", pmid=9)),
     )  # fmt: skip
     [pair] = select([source], Tally())
     assert pair.links == (9, 8)
 
 
-def test_what_repeats_is_dropped_once_a_record():
-    def selected(*pairs):
-        return ((pair, pair) for pair in pairs)
-
-    tally = Tally()
+def test_what_repeats_is_dropped_once_a_record(tmp_path):
     other = TEXT.replace("mice", "rats")
-    pairs = [
-        Pair("One", f"{TEXT} CONCLUSION: {END}", 1),
-        Pair("One again", f"{other} CONCLUSION: {other}", 1),
-        Pair("Two", f"{other} CONCLUSION: {END}", 2),
-        Pair("Three", other, 3),
-        Pair("Three", f"{other} CONCLUSION: {AIM}"),
+    rows = [
+        ("One", f"{TEXT} CONCLUSION: {END}", 1),
+        ("One again", f"{other} CONCLUSION: {other}", 1),
+        ("Two more", f"{other} CONCLUSION: {END}", 2),
+        ("Three", other, 3),
+        ("Three", f"{other} CONCLUSION: {AIM}", None),
     ]
-    made = list(derive(selected(*pairs), "title-conclusion", tally, min_abstract=200))
-    assert [(pair.anchor, title) for pair, title in made] == [("One", "One"), ("Three", "Three")]
-    assert tally.dropped == {"same PMID": 1, "same positive": 1, "no conclusion marked": 1}
+    table = tmp_path / "pairs.parquet"
+    write_pairs([Pair(f"{title} in mice", text, pmid) for title, text, pmid in rows], table)
+    made = build_pairs([table], tmp_path / "out", kind="title-conclusion", dev_share=0, near=None)
+    pairs = list(read_pairs(tmp_path / "out" / TRAIN_NAME))
+    assert [pair.anchor for pair in pairs] == ["One in mice", "Three in mice"]
+    assert made.dropped == {"same PMID": 1, "same positive": 1, "no conclusion marked": 1}
 
 
 def text(n):
@@ -296,7 +294,9 @@ def test_all_kinds_of_one_article_are_on_one_side(tmp_path, lines):
     sides = {}
     for kind in KINDS[:5]:
         manifest = build_pairs([lines], tmp_path / kind, kind=kind, dev_share=0.3)
-        assert manifest.settings == {"kind": kind, "dev_share": 0.3, "min_abstract": 200}
+        assert manifest.settings == {
+            "kind": kind, "dev_share": 0.3, "min_abstract": 200, "near": 0.8,
+        }  # fmt: skip
         counts = manifest.counts
         assert counts["pairs"] == 120
         assert counts["train"] + counts["dev"] + sum(manifest.dropped.values()) == 120

@@ -67,6 +67,19 @@ def test_an_article_becomes_a_pair():
         ({"title": "Erratum to 'Invented drug'"}, "retraction notice or erratum"),
         ({"title": "Retraction: Invented drug"}, "retraction notice or erratum"),
         ({"title": "Expression of concern: Invented drug"}, "retraction notice or erratum"),
+        ({"corrections": (Correction("RetractedandRepublishedIn"),)}, "retracted"),
+        (
+            {"corrections": (Correction("CorrectedandRepublishedIn"),)},
+            "republished in corrected form",
+        ),
+        ({"corrections": (Correction("PartialRetractionOf"),)}, "retraction notice or erratum"),
+        ({"corrections": (Correction("CommentOn", pmid=3),)}, "comment or reply"),
+        ({"publication_types": ("Letter", "Comment")}, "comment or reply"),
+        ({"title": "Reply to Nobody et al."}, "comment or reply"),
+        ({"title": "Re: Invented drug in mice."}, "comment or reply"),
+        ({"title": "Response to the letter of A. Nobody"}, "comment or reply"),
+        ({"title": "Authors’ response: invented drug"}, "comment or reply"),
+        ({"title": "Comment on 'Invented drug in mice'"}, "comment or reply"),
     ],
 )
 def test_what_is_dropped(fields, reason):
@@ -89,6 +102,9 @@ def test_what_is_dropped(fields, reason):
         {"languages": ("ger", "eng")},
         {"languages": ()},
         {"corrections": (Correction("ErratumIn"), Correction("RetractionOfNothing"))},
+        {"corrections": (Correction("CommentIn"), Correction("UpdateOf", pmid=3))},
+        {"publication_types": ("Letter",)},
+        {"title": "Comments from mice: a survey."},
     ],
 )
 def test_what_stays(fields):

@@ -8,7 +8,7 @@ import zstandard
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
-from modernpubmed.pairs import build_pairs, read_pairs, split_of, store, write_pairs
+from modernpubmed.pairs import build, build_pairs, read_pairs, split_of, store, write_pairs
 from modernpubmed.records import (
     ARTICLE_SCHEMA,
     MINED_SCHEMA,
@@ -278,7 +278,7 @@ def test_build_from_articles_and_json_lines(tmp_path):
         "generic title": 1, "no abstract": 1, "same anchor": 1, "same PMID": 1, "same positive": 1,
     }  # fmt: skip
     assert manifest.settings == {
-        "kind": "title-abstract", "dev_share": 0.3, "min_abstract": 200,
+        "kind": "title-abstract", "dev_share": 0.3, "min_abstract": 200, "near": 0.8,
     }  # fmt: skip
     assert manifest.inputs == {
         str(folder): sha256(folder / "articles.parquet"), str(lines): sha256(lines),
@@ -329,7 +329,7 @@ def test_no_pair_left_is_an_error(tmp_path):
 
 
 def test_progress_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_ROWS", 10)
+    monkeypatch.setattr(build, "PIECE", 10)
     source = articles(tmp_path / "nlm", *(article(n) for n in range(1, 36)))
     seen = []
     build_pairs([source], tmp_path / "out", progress=seen.append)

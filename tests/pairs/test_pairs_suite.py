@@ -12,15 +12,18 @@ import pytest
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
-from modernpubmed.pairs.dates import day_of, publication_span
-from modernpubmed.pairs.store import write_pairs
-from modernpubmed.pairs.suite import (
+from modernpubmed.pairs.dates import (
     INEXACT,
     NO_DATE,
-    NOT_DRAWN,
-    OPENS_WITH_TITLE,
     TOO_EARLY,
     TOO_LATE,
+    day_of,
+    publication_span,
+)
+from modernpubmed.pairs.store import write_pairs
+from modernpubmed.pairs.suite import (
+    NOT_DRAWN,
+    OPENS_WITH_TITLE,
     title_abstract_suite,
 )
 from modernpubmed.records import (

@@ -6,7 +6,7 @@ import pytest
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
-from modernpubmed.pubmed import parse_files, read_articles, store
+from modernpubmed.pubmed import convert, parse_files, read_articles
 from modernpubmed.records import ARTICLE_SCHEMA
 
 
@@ -59,7 +59,7 @@ def test_latest_state(nlm, tmp_path):
     assert manifest.counts == {
         "files": 3, "md5 checked": 0, "articles read": 8, "articles": 4, "deletions": 3,
     }  # fmt: skip
-    assert manifest.dropped == {"superseded": 2, "deleted": 2, "book": 1}
+    assert manifest.dropped == {"superseded": 2, "deleted": 2, "older version": 0, "book": 1}
     assert manifest.inputs[first.name] == sha256(first)
     assert Manifest.read(out) == manifest
     assert pq.read_table(out / "deletions.parquet").to_pylist() == [
@@ -75,14 +75,17 @@ def test_latest_state(nlm, tmp_path):
 
 def test_versions(nlm, tmp_path):
     first = nlm(1, record(1, "v2", 2), record(1, "v1", 1), record(2, "v2", 2), record(3, "v2", 2))
-    second = nlm(2, record(3, "v1 again", 1), delete(1), delete(2, version=2))
-    parse_files([first, second], tmp_path / "out")
-    # 1: its higher version, which deleting version 1 leaves alone; 2: deleted; 3: the later file
-    assert state(tmp_path / "out") == [(1, 2, "v2"), (3, 1, "v1 again")]
+    second = nlm(2, record(3, "v1 again", 1), record(4, "v1"), record(4, "v2", 2))
+    third = nlm(3, delete(1), delete(2, version=2), delete(4, version=2))
+    manifest = parse_files([first, second, third], tmp_path / "out")
+    # 1: its higher version, which deleting version 1 leaves alone; 2: deleted; 3: the higher one,
+    # though the lower came later; 4: the lower one, now that the higher is deleted
+    assert state(tmp_path / "out") == [(1, 2, "v2"), (3, 2, "v2"), (4, 1, "v1")]
+    assert manifest.dropped == {"superseded": 0, "deleted": 3, "older version": 1, "book": 0}
 
 
 def test_equals_a_plain_dictionary_over_many_row_groups(nlm, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "_ROWS", 7)
+    monkeypatch.setattr(convert, "_ROWS", 7)
     expected, files = {}, []
     for number in range(1, 6):
         pmids = [(number * 13 + k * 7) % 50 + 1 for k in range(25)]

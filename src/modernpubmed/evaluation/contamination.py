@@ -1,9 +1,8 @@
 """How much of a suite a model has seen in training, and how it does on the rest.
 
 A text of a suite counts as seen if a training text is the same (case, spacing and punctuation
-apart) or a near-duplicate: at least ``NEAR`` of the three-word shingles of both are common to both
-(Jaccard similarity; candidates by the MinHash bands of ``related.py``, which find 89 % of the
-pairs at 0.7 and 99.9 % at 0.9, then counted exactly). A query is clean if neither it nor a
+apart) or a near-duplicate, as ``related.KnownTexts`` has it; decontamination while pairs are made
+(``modernpubmed pairs --decontaminate``) asks the same. A query is clean if neither it nor a
 document relevant to it was seen. That is strict: a disease's name that was an anchor anywhere
 makes its query unclean, though its definition may never have been shown; ``exact_pairs`` counts
 those whose answer was. Reporting both scores follows Brown et al. 2020 (arXiv:2005.14165, app. C).
@@ -15,7 +14,6 @@ was trained on, of which no manifest speaks.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,13 +30,9 @@ from modernpubmed.evaluation.measured import Contamination, Estimate
 from modernpubmed.evaluation.significance import bootstrap_mean
 from modernpubmed.folding import fingerprint, folded
 from modernpubmed.manifest import Manifest, sha256
-from modernpubmed.related import SHINGLE, near_duplicate_keys
+from modernpubmed.related import NEAR, KnownTexts, is_long, jaccard, keys_of, shingles_of
 from modernpubmed.suites import Suite, suite_checksum
 
-#: From which Jaccard similarity of their shingles on two texts are near-duplicates.
-NEAR = 0.7
-#: Below this many words a text is compared as a whole only: one word of four is another meaning.
-_FEWEST_WORDS = 6
 _EXAMPLES = 5
 _TEXT_COLUMNS = ("anchor", "positive", "negatives")
 
@@ -49,34 +43,22 @@ Progress = Callable[[str, int, int], None]
 class _Side:
     """One side of a suite (queries or documents): where its texts stand, and what was seen."""
 
-    texts: list[str]
-    exact: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
-    near: dict[tuple[int, int], list[int]] = field(default_factory=lambda: defaultdict(list))
+    known: KnownTexts
     seen: NDArray[np.int8] = field(init=False)
     why: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.seen = np.zeros(len(self.texts), dtype=np.int8)
-        for position, text in enumerate(self.texts):
-            self.exact[fingerprint(text)].append(position)
-            if len(text.split()) >= _FEWEST_WORDS:
-                for band, key in enumerate(near_duplicate_keys(text).tolist()):
-                    self.near[band, key].append(position)
+        self.seen = np.zeros(len(self.known.texts), dtype=np.int8)
 
     def mark(self, text: str, mark: int, keys: Sequence[int] | None, original: str) -> list[int]:
         """Marks what a training text makes seen; returns the positions of the same text."""
-        same = self.exact.get(mark, [])
+        same = self.known.same(mark)
         for position in same:
             if self.seen[position] != _EXACT:
                 self.seen[position] = _EXACT
                 self.why[position] = f"exact: “{_short(original)}”"
-        if keys is None:
-            return same
-        candidates = {
-            position for band, key in enumerate(keys) for position in self.near.get((band, key), ())
-        }
-        for position in candidates:
-            if not self.seen[position] and _jaccard(text, self.texts[position]) >= NEAR:
+        for position in () if keys is None else self.known.candidates(keys):
+            if not self.seen[position] and jaccard(text, self.known.texts[position]) >= NEAR:
                 self.seen[position] = _NEAR
                 self.why[position] = f"near: “{_short(original)}”"
         return same
@@ -214,8 +196,8 @@ def _watch(suite: Suite) -> _Watched:
     places = {identifier: place for place, identifier in enumerate(suite.corpus_ids)}
     return _Watched(
         suite,
-        _Side([folded(text) for text in suite.queries]),
-        _Side([folded(text) for text in suite.corpus]),
+        _Side(KnownTexts(suite.queries)),
+        _Side(KnownTexts(suite.corpus)),
         [
             frozenset(places[document] for document in suite.relevant(query_id))
             for query_id in suite.query_ids
@@ -240,8 +222,8 @@ def _look(files: Sequence[Path], suites: Sequence[_Watched], progress: Progress 
             mark = fingerprint(text)
             # A text that came by before can still complete a pair, but marks nothing new.
             keys = None
-            if mark not in known and len(text.split()) >= _FEWEST_WORDS:
-                keys = near_duplicate_keys(text).tolist()
+            if mark not in known and is_long(text):
+                keys = keys_of(shingles_of(text)).tolist()
             known.add(mark)
             for place, one in enumerate(suites):
                 matches[place].append(
@@ -335,18 +317,6 @@ def _examples(one: _Watched) -> tuple[str, ...]:
         )
         for place, why in sorted(side.why.items())[:_EXAMPLES]
     )
-
-
-def _jaccard(one: str, other: str) -> float:
-    first, second = _shingles(one), _shingles(other)
-    return len(first & second) / len(first | second)
-
-
-def _shingles(text: str) -> set[tuple[str, ...]]:
-    words = text.split()
-    return {
-        tuple(words[start : start + SHINGLE]) for start in range(max(len(words) - SHINGLE + 1, 1))
-    }
 
 
 def _short(text: str) -> str:

@@ -11,11 +11,19 @@ import calendar
 import re
 from datetime import date
 
+from modernpubmed.errors import ModernPubMedError
+
 _MONTHS = {name.casefold(): number for number, name in enumerate(calendar.month_abbr) if number > 0}
 _PART = re.compile(r"(?P<year>\b(?:1[5-9]|20)\d\d\b)|(?P<day>\b\d{1,2}\b)|(?P<word>[^\W\d]+)")
 _ISO = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?")
 
+#: Why a record is outside a span of time.
+TOO_EARLY, TOO_LATE = "published before the span", "published after the span"
+NO_DATE, INEXACT = "no publication date", "publication date not exact enough"
+
 Span = tuple[date, date]
+#: The first and the last day asked for; None is any.
+Asked = tuple[date | None, date | None]
 
 
 def publication_span(text: str | None, year: int | None = None) -> Span | None:
@@ -56,6 +64,53 @@ def publication_span(text: str | None, year: int | None = None) -> Span | None:
     if not spans:
         return None if year is None else _span(year, None, None)
     return min(first for first, _ in spans), max(last for _, last in spans)
+
+
+def outside(text: str | None, year: int | None, asked: Asked) -> str | None:
+    """Why a record is not known to lie in a span of time; None where it is.
+
+    Args:
+        text: As in ``publication_span``.
+        year: Likewise.
+        asked: The span.
+
+    >>> outside("2019 Feb", None, asked_span("2019-03", None))
+    'published before the span'
+    """
+    first, last = asked
+    if first is None and last is None:
+        return None
+    published = publication_span(text, year)
+    if published is None:
+        return NO_DATE
+    if first is not None and published[1] < first:
+        return TOO_EARLY
+    if last is not None and published[0] > last:
+        return TOO_LATE
+    whole = (first is None or first <= published[0]) and (last is None or published[1] <= last)
+    return None if whole else INEXACT
+
+
+def asked_span(since: str | date | None, until: str | date | None) -> Asked:
+    """The span that two dates name, as ``day_of`` reads them.
+
+    Raises:
+        ModernPubMedError: One of them is no date, or nothing lies between them.
+    """
+    days: list[date | None] = []
+    for text, last in ((since, False), (until, True)):
+        day = None if text is None else day_of(text, last=last)
+        if text is not None and day is None:
+            raise ModernPubMedError(
+                f"{text!r} is no date", remedy="write it as 2024, 2024-03 or 2024-03-15"
+            )
+        days.append(day)
+    first, last_day = days
+    if first is not None and last_day is not None and first > last_day:
+        raise ModernPubMedError(
+            f"nothing lies between {first} and {last_day}", remedy="give since before until"
+        )
+    return first, last_day
 
 
 def day_of(text: str | date, *, last: bool) -> date | None:

@@ -8,16 +8,18 @@ Pairs of a concept are otherwise: several of them share a name, and must. There 
 if it was there before, either way round, or if one of its texts belongs to another concept, the
 first that came with it.
 
-Given up: near-duplicates, and memory. Three sets of hashes take about 250 bytes a pair (15 MB for
-60,000); a corpus of tens of millions needs a sort on disk.
+Memory: three tables of hashes take 35 to 50 bytes a pair (see ``table``), half a gigabyte for ten
+million. A text that is not quite the same is ``near``'s business.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from zlib import crc32
 
 from modernpubmed.folding import fingerprint, folded
 from modernpubmed.pairs.select import Tally
+from modernpubmed.pairs.table import HashTable, scattered
 from modernpubmed.records import Pair
 
 
@@ -27,19 +29,41 @@ class Seen:
     __slots__ = ("_anchors", "_owners", "_pairs", "_pmids", "_positives")
 
     def __init__(self) -> None:
-        self._pmids: set[tuple[int, str]] = set()
-        self._anchors: set[int] = set()
-        self._positives: set[int] = set()
-        self._pairs: set[tuple[int, int]] = set()
-        self._owners: dict[int, str] = {}
+        self._pmids = HashTable()
+        self._anchors = HashTable()
+        self._positives = HashTable()
+        self._pairs = HashTable()
+        self._owners = HashTable(values="uint64")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes, small change apart."""
+        tables = (self._pmids, self._anchors, self._positives, self._pairs, self._owners)
+        return sum(table.nbytes for table in tables)
 
     def repeats(self, pair: Pair) -> str | None:
         """Why the pair is to be dropped, as in ``deduplicate``; None takes it in."""
         anchor, positive = (fingerprint(folded(text)) for text in (pair.anchor, pair.positive))
-        if pair.concept is not None:
-            return self._repeats_of_concept(pair.concept, anchor, positive)
-        identity = None if pair.pmid is None else (pair.pmid, pair.kind)
-        if identity in self._pmids:
+        identity = identity_of(pair)
+        reason = self.reason(identity, anchor, positive, concept=pair.concept)
+        if reason is None:
+            self.add(identity, anchor, positive, concept=pair.concept)
+        return reason
+
+    def reason(
+        self, identity: int | None, anchor: int, positive: int, *, concept: str | None = None
+    ) -> str | None:
+        """Why a pair is to be dropped, as in ``deduplicate``; takes nothing in.
+
+        Args:
+            identity: ``identity_of`` the pair.
+            anchor: The fingerprint of its folded anchor.
+            positive: That of its folded positive.
+            concept: Its concept.
+        """
+        if concept is not None:
+            return self._reason_of_concept(fingerprint(concept), anchor, positive)
+        if identity is not None and identity in self._pmids:
             return "same PMID"
         if anchor in self._anchors:
             return "same anchor"
@@ -47,25 +71,40 @@ class Seen:
             return "same positive"
         if anchor == positive:
             return "anchor equals positive"
+        return None
+
+    def add(
+        self, identity: int | None, anchor: int, positive: int, *, concept: str | None = None
+    ) -> None:
+        """Takes a pair in that is kept; arguments as in ``reason``."""
+        if concept is not None:
+            owner = fingerprint(concept)
+            self._pairs.add(_both(anchor, positive))
+            self._owners.add(anchor, owner)
+            self._owners.add(positive, owner)
+            return
         if identity is not None:
             self._pmids.add(identity)
         self._anchors.add(anchor)
         self._positives.add(positive)
-        return None
 
-    def _repeats_of_concept(self, concept: str, anchor: int, positive: int) -> str | None:
+    def _reason_of_concept(self, concept: int, anchor: int, positive: int) -> str | None:
         if anchor == positive:
             return "anchor equals positive"
-        if self._owners.get(anchor, concept) != concept:
+        if self._owners.find(anchor) not in (-1, concept):
             return "ambiguous name"
-        if self._owners.get(positive, concept) != concept:
+        if self._owners.find(positive) not in (-1, concept):
             return "same positive"
-        both = (min(anchor, positive), max(anchor, positive))
-        if both in self._pairs:
-            return "same pair"
-        self._pairs.add(both)
-        self._owners[anchor] = self._owners[positive] = concept
-        return None
+        return "same pair" if _both(anchor, positive) in self._pairs else None
+
+
+def identity_of(pair: Pair) -> int | None:
+    """A hash of the PMID and the kind of a pair: a PMID is an article, not a pair of each kind."""
+    return None if pair.pmid is None else scattered(pair.pmid + (crc32(pair.kind.encode()) << 32))
+
+
+def _both(anchor: int, positive: int) -> int:
+    return scattered(min(anchor, positive) + scattered(max(anchor, positive)))
 
 
 def deduplicate(pairs: Iterable[Pair], tally: Tally) -> Iterator[Pair]:

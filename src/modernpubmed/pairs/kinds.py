@@ -1,7 +1,7 @@
 """The kinds of pairs, and those that are made of an article other than title → abstract.
 
-Each turns one article (or title–abstract pair) that ``select`` has let through into one pair, or
-says why it cannot:
+Each but ``similar-title`` turns one article (or title–abstract pair) that ``select`` has let
+through into one pair, or says why it cannot:
 
 - ``sentence-abstract``: a sentence of the abstract → the rest of it, the inverse cloze task of Lee
   et al. 2019 (https://arxiv.org/abs/1906.00300). The sentence is chosen by hash among those that
@@ -14,6 +14,7 @@ says why it cannot:
   conclusion and 154 of their titles ask: enough in all of PubMed, too few in a small corpus.
 - ``paraphrase``: for one article its title, for the next a sentence of its abstract → the same in
   other words, by rule (``paraphrase.py``). For training against contrasts.
+- ``similar-title``: two articles whose titles say nearly the same (``similar.py``).
 - ``mesh-abstract``: the article's MeSH headings, major topics first, without qualifiers and
   without check tags ("Humans") → title and abstract.
 
@@ -27,13 +28,11 @@ question, and of 55 read by eye about one in ten was like that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from modernpubmed.folding import fingerprint, folded
-from modernpubmed.pairs.deduplicate import Seen
 from modernpubmed.pairs.paraphrase import paraphrase
-from modernpubmed.pairs.select import Tally, clean_abstract
+from modernpubmed.pairs.select import clean_abstract
 from modernpubmed.pairs.sentences import sentences, split_heading
 from modernpubmed.records import Article, Pair
 from modernpubmed.related import CHECK_TAGS
@@ -46,6 +45,7 @@ ARTICLE_KINDS = (
     "question-conclusion",
     "mesh-abstract",
     "paraphrase",
+    "similar-title",
 )
 #: Kinds made of terminologies (see ``modernpubmed.pairs.terminology``).
 TERMINOLOGY_KINDS = ("synonym-name", "name-definition")
@@ -75,40 +75,6 @@ _BOILERPLATE = re.compile(
     r"|\bimplications? (?:of|for) .{0,60}\bdiscussed\b",
     re.IGNORECASE,
 )
-
-
-def derive(
-    records: Iterable[tuple[Article | Pair, Pair]],
-    kind: str,
-    tally: Tally,
-    *,
-    min_abstract: int,
-) -> Iterator[tuple[Pair, str]]:
-    """The pairs of one of ``ARTICLE_KINDS``, without repetitions, each with its article's title.
-
-    A record gives one pair at most. The first record with a PMID, title or abstract wins among
-    those that a pair can be made of, and so does the first with a text of the pair made of it.
-
-    Args:
-        records: Each record with the title–abstract pair that was selected of it.
-        kind: What to make.
-        tally: ``dropped`` is counted as the result is consumed: why no pair of this kind could be
-            made, or what it repeats (as in ``deduplicate``).
-        min_abstract: Shortest rest of an abstract, in characters.
-    """
-    articles, made = Seen(), Seen()
-    for record, pair in records:
-        other = _made(record, pair, kind, min_abstract)
-        if isinstance(other, str):
-            tally.dropped[other] += 1
-            continue
-        reason = articles.repeats(pair)
-        if reason is None and other is not pair:
-            reason = made.repeats(other)
-        if reason is None:
-            yield other, pair.anchor
-        else:
-            tally.dropped[reason] += 1
 
 
 def sentence_abstract(pair: Pair, *, min_abstract: int) -> Pair | str:
@@ -235,7 +201,16 @@ def asks(title: str) -> bool:
     return title.rstrip(" .\"”’')]").endswith("?")
 
 
-def _made(record: Article | Pair, pair: Pair, kind: str, min_abstract: int) -> Pair | str:
+def make(record: Article | Pair, pair: Pair, kind: str, *, min_abstract: int) -> Pair | str:
+    """The pair of one of ``ARTICLE_KINDS`` that an article gives; or why it gives none.
+
+    Args:
+        record: The article, or again the pair.
+        pair: The title–abstract pair of it; of the kinds ``title-abstract`` and ``similar-title``
+            (which takes two articles) the same is returned.
+        kind: What to make.
+        min_abstract: Shortest rest of an abstract, in characters.
+    """
     match kind:
         case "sentence-abstract":
             return sentence_abstract(pair, min_abstract=min_abstract)

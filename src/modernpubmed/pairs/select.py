@@ -11,6 +11,22 @@ copyright statements at the end of an abstract, the brackets around a translated
 ``[see comment]`` or ``[German]`` after it, and a bibliography's running number glued to it
 (``examples.1234``).
 
+Of the links that NLM draws between records (``RefType`` of ``CommentsCorrections``) those count
+that make this record say little of itself, or nothing that still holds:
+
+- ``RetractionIn``, ``PartialRetractionIn`` and ``RetractedandRepublishedIn``: ``retracted``.
+- ``CorrectedandRepublishedIn``: ``republished in corrected form``; the corrected one stays.
+- ``RetractionOf``, ``PartialRetractionOf``, ``ErratumFor`` and ``ExpressionOfConcernFor``:
+  ``retraction notice or erratum``.
+- ``CommentOn``, and the publication type ``Comment``: ``comment or reply``. Their titles are often
+  another article's ("Re: …"), and their text speaks of that one. Of 23 in NLM's own files here
+  none has an abstract.
+
+The articles at the other end stay (``CommentIn``, ``ErratumIn``, ``ExpressionOfConcernIn``), and so
+do ``UpdateOf``, ``RepublishedFrom`` and ``ReprintOf``: where the text is the same twice,
+de-duplication sees it. Letters, editorials and news that have an abstract and a title of their own
+stay: of ten in those files all are of a subject.
+
 Decided on 61,546 real pairs (counts in ``tests/pairs/test_pairs_real.py``):
 
 - Translated titles stay: title and abstract are both English, only the article is not.
@@ -36,9 +52,11 @@ from modernpubmed.records import Article, Pair
 #: Why a record is dropped, in the order in which the rules are tried.
 REASONS = (
     "retracted",
+    "republished in corrected form",
     "retraction notice or erratum",
     "no title",
     "generic title",
+    "comment or reply",
     "title too short",
     "title cut off",
     "no abstract",
@@ -68,8 +86,13 @@ _RETRACTED_TYPES = frozenset({"retracted publication"})
 _NOTICE_TYPES = frozenset(
     {"retraction of publication", "retraction notice", "published erratum", "expression of concern"}
 )
-_RETRACTED_LINKS = frozenset({"RetractionIn"})
-_NOTICE_LINKS = frozenset({"RetractionOf", "ErratumFor", "ExpressionOfConcernFor"})
+_COMMENT_TYPES = frozenset({"comment"})
+_RETRACTED_LINKS = frozenset({"RetractionIn", "PartialRetractionIn", "RetractedandRepublishedIn"})
+_CORRECTED_LINKS = frozenset({"CorrectedandRepublishedIn"})
+_NOTICE_LINKS = frozenset(
+    {"RetractionOf", "PartialRetractionOf", "ErratumFor", "ExpressionOfConcernFor"}
+)
+_COMMENT_LINKS = frozenset({"CommentOn"})
 _RETRACTED_TITLE = re.compile(
     r"^(?:retracted|withdrawn)(?:\s+(?:article|paper|chapter|publication))?\s*[:\]]"
     r"|\[retracted (?:by|in|article)\b[^\]]*\]?[.\s]*$"
@@ -82,6 +105,16 @@ _NOTICE_TITLE = re.compile(
     r"|(?:corrigendum|corrigenda|erratum|errata|addendum)(?:$| ?[:.(]| (?:to|for|in)\b))"
     r"|^(?:notice of retraction|retraction(?: note| notice)?)(?:$| ?[:.]| to ?:)"
     r"|^(?:expression|statement) of concern(?:$| ?[:.]| to ?:)",
+    re.IGNORECASE,
+)
+
+# Not "response to chemotherapy", nor "comments from patients".
+_REPLY_TITLE = re.compile(
+    r"^(?:(?:in |a )?reply to\b|(?:re|reply|response|rebuttal|comments?|commentary) ?:"
+    r"|(?:the )?authors?['’]?s?['’]? (?:reply|response)(?:$| ?[:.]| to\b)"
+    r"|(?:a )?(?:response|rebuttal) to (?:the )?"
+    r"(?:comments?\b|letters?\b|editor|drs?\b|[\"“'‘:]|[^:]*\bet al\b)"
+    r"|(?:a )?comments? (?:on|to)\b|letters? to the editor\b)",
     re.IGNORECASE,
 )
 
@@ -255,8 +288,12 @@ def _link_reason(article: Article) -> str | None:
     links = {link.kind for link in article.corrections}
     if types & _RETRACTED_TYPES or links & _RETRACTED_LINKS:
         return "retracted"
+    if links & _CORRECTED_LINKS:
+        return "republished in corrected form"
     if types & _NOTICE_TYPES or links & _NOTICE_LINKS:
         return "retraction notice or erratum"
+    if types & _COMMENT_TYPES or links & _COMMENT_LINKS:
+        return "comment or reply"
     return None
 
 
@@ -270,6 +307,8 @@ def _title_reason(raw: str, title: str) -> str | None:
         return "no title"
     if folded(title) in GENERIC_TITLES:
         return "generic title"
+    if _REPLY_TITLE.search(title):
+        return "comment or reply"
     if sum(map(str.isalpha, title)) < MIN_TITLE_LETTERS:
         return "title too short"
     if _CUT_OFF.search(title):

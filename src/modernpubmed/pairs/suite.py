@@ -20,19 +20,18 @@ from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
+from modernpubmed.articles import is_corpus
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.folding import fingerprint, folded
-from modernpubmed.manifest import sha256
-from modernpubmed.pairs.dates import Span, day_of, publication_span
+from modernpubmed.manifest import MANIFEST_NAME, sha256
+from modernpubmed.pairs.dates import Asked, asked_span, outside
 from modernpubmed.pairs.deduplicate import deduplicate
 from modernpubmed.pairs.select import MIN_ABSTRACT, Tally, select_one
 from modernpubmed.pairs.store import read_records, table_path
 from modernpubmed.records import Article, Pair
 from modernpubmed.suites import Suite
 
-#: Why an article is in no suite, beside the reasons of ``select`` and ``deduplicate``.
-TOO_EARLY, TOO_LATE = "published before the span", "published after the span"
-NO_DATE, INEXACT = "no publication date", "publication date not exact enough"
+#: Why an article is in no suite, beside the reasons of ``dates``, ``select`` and ``deduplicate``.
 OPENS_WITH_TITLE = "abstract opens with its title"
 NOT_DRAWN = "not drawn"
 
@@ -49,12 +48,12 @@ def title_abstract_suite(
 ) -> Suite:
     """Titles as queries, their abstracts and others as documents; ids are PMIDs.
 
-    Memory grows with the number of usable articles by some 250 bytes each (for repetitions), and
+    Memory grows with the number of usable articles by some 50 bytes each (for repetitions), and
     with ``queries + distractors`` texts.
 
     Args:
-        source: A table of articles or of title–abstract pairs, or a folder that holds one, as
-            ``build_pairs`` takes it.
+        source: A table of articles or of title–abstract pairs, a folder that holds one, or a
+            corpus, as ``build_pairs`` takes it.
         queries: How many titles to ask with.
         distractors: How many abstracts to add to theirs.
         since: First day of the span: ``2024``, ``2024-03`` or ``2024-03-15``; None is any. Pairs
@@ -75,14 +74,10 @@ def title_abstract_suite(
             f"{queries} queries and {distractors} distractors",
             remedy="ask for at least one query, and no negative number of distractors",
         )
-    first, last = _day(since, last=False), _day(until, last=True)
-    if first is not None and last is not None and first > last:
-        raise ModernPubMedError(
-            f"nothing lies between {first} and {last}", remedy="give since before until"
-        )
-    table = table_path(Path(source))
+    span = asked_span(since, until)
+    table = Path(source) if is_corpus(Path(source)) else table_path(Path(source))
     tally = Tally()
-    pairs = deduplicate(_selected(table, (first, last), tally), tally)
+    pairs = deduplicate(_selected(table, span, tally), tally)
     wanted = queries + distractors
     usable = 0
 
@@ -113,11 +108,11 @@ def title_abstract_suite(
         corpus=tuple(texts[identifier] for identifier in documents),
         qrels={identifier: {identifier: 1} for identifier in ids},
         dropped={reason: count for reason, count in tally.dropped.most_common() if count},
-        sources={table.name: sha256(table)},
+        sources={table.name: sha256(table / MANIFEST_NAME if table.is_dir() else table)},
     )
 
 
-def _selected(table: Path, span: tuple[date | None, date | None], tally: Tally) -> Iterator[Pair]:
+def _selected(table: Path, asked: Asked, tally: Tally) -> Iterator[Pair]:
     for number, record in enumerate(read_records(table), start=1):
         if isinstance(record, Pair) and record.kind != "title-abstract":
             raise ModernPubMedError(
@@ -126,7 +121,8 @@ def _selected(table: Path, span: tuple[date | None, date | None], tally: Tally) 
                 record=f"pair {number}",
                 remedy="give articles or title-abstract pairs",
             )
-        reason = _outside(record, span)
+        text = record.date if isinstance(record, Article) else None
+        reason = outside(text, record.year, asked)
         if reason is not None:
             tally.dropped[reason] += 1
             continue
@@ -140,23 +136,6 @@ def _selected(table: Path, span: tuple[date | None, date | None], tally: Tally) 
         yield pair
 
 
-def _outside(record: Article | Pair, span: tuple[date | None, date | None]) -> str | None:
-    """Why the record is not known to lie in the span; None where it is."""
-    first, last = span
-    if first is None and last is None:
-        return None
-    text = record.date if isinstance(record, Article) else None
-    published: Span | None = publication_span(text, record.year)
-    if published is None:
-        return NO_DATE
-    if first is not None and published[1] < first:
-        return TOO_EARLY
-    if last is not None and published[0] > last:
-        return TOO_LATE
-    whole = (first is None or first <= published[0]) and (last is None or published[1] <= last)
-    return None if whole else INEXACT
-
-
 def _id(pair: Pair) -> str:
     if pair.pmid is not None:
         return str(pair.pmid)
@@ -165,14 +144,3 @@ def _id(pair: Pair) -> str:
 
 def _order(identifier: str) -> tuple[int, str]:
     return len(identifier), identifier
-
-
-def _day(text: str | date | None, *, last: bool) -> date | None:
-    if text is None:
-        return None
-    day = day_of(text, last=last)
-    if day is None:
-        raise ModernPubMedError(
-            f"{text!r} is no date", remedy="write it as 2024, 2024-03 or 2024-03-15"
-        )
-    return day

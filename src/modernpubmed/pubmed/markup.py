@@ -31,6 +31,8 @@ _SIMPLE = re.compile(r"[-−–+]?[\w.]*[-−–+′*]?")
 _INVISIBLE = str.maketrans("", "", "\u2061\u2062\u2063\u2064\u200b")
 _RELATIONS = frozenset("=<>≤≥≠≈≃≅≡∼~±∓×÷→←↔⇒⇔∈∉⊂⊆∪∩≪≫∝")
 _SIGNS = frozenset("+-−–")
+# NLM's own inline elements, which need no look at a namespace.
+_COMMON = frozenset(("i", "b", "u", "sup", "sub"))
 # What MathML draws over a letter, as the combining character Unicode has for it.
 _ACCENTS = {
     **dict.fromkeys("¯‾ˉ_―", "\u0304"),
@@ -69,13 +71,13 @@ def render_math(element: etree._Element) -> str:
 def _inline(element: etree._Element) -> str:
     text = element.text or ""
     for child in element:
-        name = _name(child)
-        if name in ("sup", "sub"):
-            text += _script(text[-1:], _inline(child), name)
-        elif name == "math":
+        tag = child.tag
+        name = tag if tag in _COMMON else _name(child)
+        if name == "math":
             text += render_math(child)
         elif name:
-            text += _inline(child)
+            inner = _inline(child) if len(child) else child.text or ""
+            text += _script(text[-1:], inner, name) if name in ("sup", "sub") else inner
         else:
             text += _not_an_element(child)
         if child.tail:

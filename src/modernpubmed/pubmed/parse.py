@@ -22,8 +22,8 @@ keywords are not read until something needs them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,7 +31,7 @@ from lxml import etree
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.pubmed.markup import render
-from modernpubmed.pubmed.source import read_chunks
+from modernpubmed.pubmed.source import Digests, read_chunks
 from modernpubmed.records import (
     AbstractSection,
     Article,
@@ -49,6 +49,9 @@ _TAGS = {
 # Entities stay unexpanded and nothing is fetched; huge_tree lifts libxml2's limits on the size of
 # one text and on the depth, which long consortium records reach.
 _SAFELY: dict[str, Any] = {"resolve_entities": False, "no_network": True, "huge_tree": True}
+# With the mark of UTF-8 before it, as some editors leave it.
+_DECLARATION = re.compile(rb"(?:\xef\xbb\xbf)?(?:<\?xml\s[^>]*\?>)?")
+_LONGEST_DECLARATION = 1_000
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
 _NOT_AVAILABLE = "[not available]"
 
@@ -61,19 +64,24 @@ class ParseCounts:
         articles: ``Article`` records yielded.
         deletions: ``Deletion`` records yielded.
         books: ``PubmedBookArticle`` records skipped.
+        root: The name of the root element, which tells the DTD.
     """
 
     articles: int = 0
     deletions: int = 0
     books: int = 0
+    root: str = field(default="", compare=False)
 
 
-def parse(path: Path, counts: ParseCounts | None = None) -> Iterator[Article | Deletion]:
+def parse(
+    path: Path, counts: ParseCounts | None = None, digests: Digests | None = None
+) -> Iterator[Article | Deletion]:
     """The records of one NLM file (gzip or plain), in file order.
 
     Args:
         path: An NLM XML file of either DTD.
         counts: Filled as the result is consumed; the only place where skipped books show.
+        digests: Filled likewise with the file's size and checksums.
 
     Raises:
         ModernPubMedError: The file cannot be read, is empty, is damaged or truncated, has another
@@ -82,71 +90,109 @@ def parse(path: Path, counts: ParseCounts | None = None) -> Iterator[Article | D
     """
     counts = ParseCounts() if counts is None else counts
     pmid: int | None = None
-    for number, element in enumerate(_records(path), start=1):
-        name = element.tag
-        where = f"record {number}" + ("" if pmid is None else f" (after PMID {pmid})")
-        if name == "PubmedBookArticle":
-            counts.books += 1
-        elif name in ("DeleteCitation", "DeleteDocument"):
-            for child in element.iterchildren("PMID"):
-                counts.deletions += 1
-                yield Deletion(*_pmid(child, path, where))
-        else:
-            # In the current DTD the citation stands in a PubmedArticle, in the older one alone.
-            citation = element if name == "MedlineCitation" else element.find("MedlineCitation")
-            article = _article(element, citation, path, where)
-            pmid = article.pmid
-            counts.articles += 1
-            yield article
-
-
-def _records(path: Path) -> Iterator[etree._Element]:
-    """Each record's element, whole; emptied once the caller comes back for the next."""
-    parser: etree.XMLPullParser | None = None
-    opening = etree.XMLPullParser(events=("start",), **_SAFELY)
-    seen: list[bytes] = []
+    number = 0
     try:
-        for chunk in read_chunks(path):
-            if parser is None:
-                # Until the root's name is known, one parser reads along just for it.
-                seen.append(chunk)
-                opening.feed(chunk)
-                root = next((str(element.tag) for element in _events(opening)), None)
-                if root is None:
-                    continue
-                tags = _TAGS.get(root)
-                if tags is None:
-                    raise ModernPubMedError(
-                        f"its root element is {root}",
-                        file=path,
-                        remedy="give NLM XML: a PubmedArticleSet or a MedlineCitationSet",
-                    )
-                parser = etree.XMLPullParser(events=("end",), tag=tags, **_SAFELY)
-                chunk = b"".join(seen)
-            parser.feed(chunk)
-            yield from _emptied(parser)
-        (opening if parser is None else parser).close()
-        if parser is not None:
-            yield from _emptied(parser)
+        for number, element in enumerate(_records(path, counts, digests), start=1):
+            name = element.tag
+            if name == "PubmedBookArticle":
+                counts.books += 1
+            elif name in ("DeleteCitation", "DeleteDocument"):
+                for child in element.iterchildren("PMID"):
+                    counts.deletions += 1
+                    yield Deletion(*_pmid(child, path, _place(number, pmid)))
+            else:
+                # In the current DTD the citation stands in a PubmedArticle, in the older one alone.
+                about = element if name == "MedlineCitation" else _child(element, "MedlineCitation")
+                article = _article(element, about, path, _place(number, pmid))
+                pmid = article.pmid
+                counts.articles += 1
+                yield article
     except etree.XMLSyntaxError as error:
         raise ModernPubMedError(
-            f"damaged or truncated XML ({error.msg})", file=path, remedy="fetch the file again"
+            f"damaged or truncated XML ({error.msg})",
+            file=path,
+            record=None if pmid is None else f"after PMID {pmid}",
+            remedy="fetch the file again",
         ) from error
+    except RecursionError as error:
+        raise _bad("its markup is nested too deeply", path, _place(number, pmid)) from error
 
 
-def _emptied(parser: etree.XMLPullParser) -> Iterator[etree._Element]:
-    for element in _events(parser):
-        yield element
-        element.clear()
-        parent = element.getparent()
-        if parent is not None:
-            while element.getprevious() is not None:
-                del parent[0]
+def _place(number: int, pmid: int | None) -> str:
+    return f"record {number}" + ("" if pmid is None else f" (after PMID {pmid})")
 
 
-def _events(parser: etree.XMLPullParser) -> Iterator[etree._Element]:
-    for _, element in parser.read_events():
-        yield cast("etree._Element", element)
+def _records(path: Path, counts: ParseCounts, digests: Digests | None) -> Iterator[etree._Element]:
+    """Each record's element, whole; gone once the caller comes back for the next few.
+
+    lxml's events would cost a call for every start and end tag, a quarter of what libxml2 itself
+    takes. So the only event asked for is that of a processing instruction, one is put at the
+    head of the file, and the growing tree is reached from there: what has a later sibling is
+    complete.
+    """
+    parser = etree.XMLPullParser(events=("pi",), **_SAFELY)
+    root: etree._Element | None = None
+    head: etree._Element | None = None
+    for chunk in _marked(read_chunks(path, digests)):
+        parser.feed(chunk)
+        for _, found in parser.read_events():
+            head = head if head is not None else cast("etree._Element", found)
+        if root is None:
+            root = None if head is None else _root(head, path, counts)
+        if root is not None and (complete := len(root) - 1) > 0:
+            yield from _known(root, complete, path)
+            del root[:complete]
+    parser.close()
+    if root is None and head is not None:
+        root = _root(head, path, counts)
+    if root is not None:
+        yield from _known(root, len(root), path)
+
+
+def _marked(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks, with our processing instruction after the XML declaration."""
+    first = b""
+    for chunk in chunks:
+        first += chunk
+        if len(first) >= _LONGEST_DECLARATION:
+            break
+    declaration = _DECLARATION.match(first)
+    end = 0 if declaration is None else declaration.end()
+    yield first[:end] + b"<?modernpubmed?>" + first[end:]
+    yield from chunks
+
+
+def _root(head: etree._Element, path: Path, counts: ParseCounts) -> etree._Element | None:
+    """The root element after our mark, once it has begun."""
+    root = head.getnext()
+    while root is not None and not isinstance(root.tag, str):
+        root = root.getnext()
+    if root is not None:
+        if root.tag not in _TAGS:
+            raise ModernPubMedError(
+                f"its root element is {root.tag}",
+                file=path,
+                remedy="give NLM XML: a PubmedArticleSet or a MedlineCitationSet",
+            )
+        counts.root = str(root.tag)
+    return root
+
+
+def _known(root: etree._Element, end: int, path: Path) -> Iterator[etree._Element]:
+    tags = _TAGS[str(root.tag)]
+    for element in root[:end]:
+        if element.tag in tags:
+            yield element
+        elif isinstance(element.tag, str):
+            raise _bad(f"an element {element.tag} is no record", path, str(root.tag))
+
+
+def _child(element: etree._Element, tag: str) -> etree._Element | None:
+    # A walk over a few children: ``find`` takes ten times as long.
+    for child in element:
+        if child.tag == tag:
+            return child
+    return None
 
 
 def _article(
@@ -154,52 +200,58 @@ def _article(
 ) -> Article:
     if citation is None:
         raise _bad("no MedlineCitation in it", path, where)
-    # One pass over the children is far cheaper than one search a field.
     about = _children(citation)
     pmid, version = _pmid(about.get("PMID"), path, where)
-    where = f"PMID {pmid}"
     article = about.get("Article")
     if article is None:
-        raise _bad("no Article element in it", path, where)
+        raise _bad("no Article element in it", path, f"PMID {pmid}")
     parts = _children(article)
-    languages = tuple(_text(child) for child in article.iterchildren("Language") if child.text)
+    languages = tuple(filter(None, map(_text, _several(article, parts, "Language"))))
     vernacular = _optional(parts.get("VernacularTitle"))
     title, translated = _title(parts.get("ArticleTitle"), languages, vernacular)
-    abstract = parts.get("Abstract")
+    sections, right = _abstract(parts.get("Abstract"))
     journal = _children(parts.get("Journal"))
     date, year = _date(_children(journal.get("JournalIssue")).get("PubDate"))
-    types = parts.get("PublicationTypeList")
     return Article(
-        pmid=pmid,
-        title=title,
-        version=version,
-        translated=translated,
-        vernacular_title=vernacular,
-        sections=_sections(abstract),
-        copyright=_copyright(abstract),
-        other_abstracts=tuple(_other_abstracts(citation)) if "OtherAbstract" in about else (),
-        languages=languages,
-        date=date,
-        year=year,
-        journal=_optional(journal.get("Title")),
-        journal_abbreviation=_optional(journal.get("ISOAbbreviation")),
-        issn=_optional(journal.get("ISSN")),
-        publication_types=(
-            () if types is None else tuple(map(_text, types.iterchildren("PublicationType")))
-        ),
-        mesh=tuple(_mesh(about.get("MeshHeadingList"))),
-        corrections=tuple(_corrections(about.get("CommentsCorrectionsList"), path, where)),
-        status=citation.get("Status"),
-        doi=_doi(article, record),
+        pmid,
+        title,
+        version,
+        translated,
+        vernacular,
+        sections,
+        right,
+        tuple(map(_other_abstract, _several(citation, about, "OtherAbstract"))),
+        languages,
+        date,
+        year,
+        _optional(journal.get("Title")),
+        _optional(journal.get("ISOAbbreviation")),
+        _optional(journal.get("ISSN")),
+        _publication_types(parts.get("PublicationTypeList")),
+        _mesh(about.get("MeshHeadingList")),
+        _corrections(about.get("CommentsCorrectionsList"), path, pmid),
+        citation.get("Status"),
+        _doi(_several(article, parts, "ELocationID"), record),
     )
 
 
 def _children(element: etree._Element | None) -> dict[str, etree._Element]:
-    """The children by tag; of several with one tag, the first."""
-    children: dict[str, etree._Element] = {}
-    for child in () if element is None else element:
-        children.setdefault(child.tag, child)
-    return children
+    """The children by tag; of several with one tag, the first.
+
+    One walk over all of them costs less than one search by name.
+    """
+    if element is None:
+        return {}
+    return {child.tag: child for child in element.iterchildren(reversed=True)}
+
+
+def _several(
+    element: etree._Element, children: dict[str, etree._Element], tag: str
+) -> list[etree._Element]:
+    """All the children with a tag, in order, where there is one."""
+    if tag not in children:
+        return []
+    return [child for child in element if child.tag == tag]
 
 
 def _pmid(element: etree._Element | None, path: Path, where: str) -> tuple[int, int]:
@@ -209,6 +261,9 @@ def _pmid(element: etree._Element | None, path: Path, where: str) -> tuple[int, 
     for what, value in (("PMID", pmid), ("PMID Version", version)):
         if not (value.isascii() and value.isdigit()):
             raise _bad(f"the {what} is no number: {value!r}", path, where)
+        # NLM's have eight at most; nine are what our tables can hold.
+        if len(value) > 9:
+            raise _bad(f"the {what} has {len(value)} digits: {value}", path, where)
     return int(pmid), int(version)
 
 
@@ -255,75 +310,93 @@ def _enclosed(title: str) -> str | None:
     return None
 
 
-def _sections(abstract: etree._Element | None) -> tuple[AbstractSection, ...]:
-    if abstract is None:
-        return ()
-    sections = (
-        AbstractSection(
-            render(element), element.get("Label") or None, element.get("NlmCategory") or None
-        )
-        for element in abstract.iterchildren("AbstractText")
+def _abstract(
+    element: etree._Element | None,
+) -> tuple[tuple[AbstractSection, ...], str | None]:
+    """The sections of an Abstract or OtherAbstract, and its CopyrightInformation."""
+    sections: list[AbstractSection] = []
+    right = None
+    for part in () if element is None else element:
+        if part.tag == "AbstractText":
+            text, label = render(part), part.get("Label") or None
+            if text or label:
+                sections.append(AbstractSection(text, label, part.get("NlmCategory") or None))
+        elif part.tag == "CopyrightInformation":
+            right = right or _optional(part)
+    return tuple(sections), right
+
+
+def _other_abstract(other: etree._Element) -> OtherAbstract:
+    sections, right = _abstract(other)
+    return OtherAbstract(
+        kind=other.get("Type", ""),
+        language=other.get("Language", "eng"),
+        sections=sections,
+        copyright=right,
     )
-    return tuple(section for section in sections if section.text or section.label)
-
-
-def _other_abstracts(citation: etree._Element) -> Iterator[OtherAbstract]:
-    for other in citation.iterchildren("OtherAbstract"):
-        yield OtherAbstract(
-            kind=other.get("Type", ""),
-            language=other.get("Language", "eng"),
-            sections=_sections(other),
-            copyright=_copyright(other),
-        )
-
-
-def _copyright(abstract: etree._Element | None) -> str | None:
-    return None if abstract is None else _optional(abstract.find("CopyrightInformation"))
 
 
 def _date(element: etree._Element | None) -> tuple[str | None, int | None]:
     if element is None:
         return None, None
-    verbatim = " ".join(filter(None, (_text(child) for child in element.iterchildren("*"))))
+    verbatim = " ".join(
+        filter(None, (_text(child) for child in element if isinstance(child.tag, str)))
+    )
     year = _YEAR.search(verbatim)
     return verbatim or None, None if year is None else int(year[0])
 
 
-def _mesh(headings: etree._Element | None) -> Iterator[MeshHeading]:
-    for heading in () if headings is None else headings.iterchildren("MeshHeading"):
-        descriptor = heading.find("DescriptorName")
+def _publication_types(types: etree._Element | None) -> tuple[str, ...]:
+    if types is None:
+        return ()
+    return tuple([_text(child) for child in types if child.tag == "PublicationType"])
+
+
+def _mesh(headings: etree._Element | None) -> tuple[MeshHeading, ...]:
+    found = []
+    for heading in () if headings is None else headings:
+        descriptor = None
+        qualifiers = []
+        for name in heading:
+            value = (name.get("UI"), _text(name), name.get("MajorTopicYN") == "Y")
+            if name.tag == "QualifierName":
+                qualifiers.append(MeshQualifier(*value))
+            elif name.tag == "DescriptorName":
+                descriptor = descriptor or value
         if descriptor is not None:
-            yield MeshHeading(
-                descriptor.get("UI"),
-                _text(descriptor),
-                descriptor.get("MajorTopicYN") == "Y",
-                tuple(
-                    MeshQualifier(
-                        qualifier.get("UI"), _text(qualifier), qualifier.get("MajorTopicYN") == "Y"
-                    )
-                    for qualifier in heading.iterchildren("QualifierName")
-                ),
+            found.append(MeshHeading(*descriptor, tuple(qualifiers)))
+    return tuple(found)
+
+
+def _corrections(links: etree._Element | None, path: Path, pmid: int) -> tuple[Correction, ...]:
+    found = []
+    for link in () if links is None else links:
+        if link.tag == "CommentsCorrections":
+            parts = _children(link)
+            other = parts.get("PMID")
+            if other is not None:
+                number, _ = _pmid(other, path, f"PMID {pmid}, a correction link")
+            found.append(
+                Correction(
+                    link.get("RefType", ""),
+                    _optional(parts.get("RefSource")),
+                    None if other is None else number,
+                )
             )
+    return tuple(found)
 
 
-def _corrections(links: etree._Element | None, path: Path, where: str) -> Iterator[Correction]:
-    for link in () if links is None else links.iterchildren("CommentsCorrections"):
-        pmid = link.find("PMID")
-        yield Correction(
-            link.get("RefType", ""),
-            _optional(link.find("RefSource")),
-            None if pmid is None else _pmid(pmid, path, f"{where}, a correction link")[0],
-        )
-
-
-def _doi(article: etree._Element, record: etree._Element) -> str | None:
+def _doi(locations: Sequence[etree._Element], record: etree._Element) -> str | None:
     invalid = None
-    for element in article.iterchildren("ELocationID"):
+    for element in locations:
         if element.get("EIdType") == "doi" and _text(element):
             if element.get("ValidYN", "Y") != "N":
                 return _text(element)
             invalid = invalid or _text(element)
-    for element in record.iterfind("PubmedData/ArticleIdList/ArticleId"):
+    # Not a search by path: a record's references have lists of this name too.
+    data = _children(_children(record).get("PubmedData"))
+    ids = data.get("ArticleIdList")
+    for element in () if ids is None else ids:
         if element.get("IdType") == "doi" and _text(element):
             return _text(element)
     return invalid

@@ -14,17 +14,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modernpubmed.articles import ARTICLES_NAME, article_batches, is_corpus
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.lines import json_lines, text_lines
 from modernpubmed.records import AbstractSection, Article
 
 _JSONL, _TEXT = ".jsonl", ".txt"
-_ARTICLES_NAME = "articles.parquet"
+# What a document takes of an article.
+_ARTICLE = ["pmid", "title", "sections", "year", "journal"]
 _COMPRESSED = (".gz", ".zst")
 _SHAPE = '{"id": "1", "title": "A title", "text": "A text"}'
 _REMEDY = (
-    "give a Parquet of articles or pairs, a BEIR folder, a .jsonl of id, title and text, or a .txt "
-    "of one text a line (either may be .gz or .zst)"
+    "give a corpus, a Parquet of articles or pairs, a BEIR folder, a .jsonl of id, title and text, "
+    "or a .txt of one text a line (either may be .gz or .zst)"
 )
 
 
@@ -64,6 +66,7 @@ def read_documents(path: str | Path) -> Iterator[Document]:
     - ``.parquet``, or a folder of them (of its ``articles.parquet`` alone where it has one): our
       articles (id: the PMID) or our pairs (title: the anchor, text: the positive; id: the PMID, or
       the row where there is none).
+    - A corpus of ``modernpubmed consolidate``: the articles of its latest state.
     - A BEIR folder: its ``corpus.jsonl``.
     - ``.jsonl``: objects with ``id`` (or BEIR's ``_id``), ``text`` and, where there are any,
       ``title``, ``pmid``, ``year``, ``journal``.
@@ -80,11 +83,14 @@ def read_documents(path: str | Path) -> Iterator[Document]:
         raise ModernPubMedError("there is no such file", file=path, remedy="check the path")
     if path.is_dir():
         tables = sorted(path.glob("*.parquet"))
-        if (path / "corpus.jsonl").is_file():
+        if is_corpus(path):
+            for batch in article_batches(path, _ARTICLE):
+                yield from map(_of_article, batch.to_pylist())
+        elif (path / "corpus.jsonl").is_file():
             yield from _read_jsonl(path / "corpus.jsonl")
         elif tables:
             # A folder of articles also holds its deletions.
-            articles = [table for table in tables if table.name == _ARTICLES_NAME]
+            articles = [table for table in tables if table.name == ARTICLES_NAME]
             for table in articles or tables:
                 yield from _read_parquet(table)
         else:
@@ -110,18 +116,8 @@ def _read_parquet(path: Path) -> Iterator[Document]:
     try:
         with pq.ParquetFile(path) as file:
             columns = set(file.schema_arrow.names)
-            if {"pmid", "title", "sections", "year", "journal"} <= columns:
-                for row in _rows(file, ["pmid", "title", "sections", "year", "journal"]):
-                    sections = tuple(AbstractSection(**section) for section in row["sections"])
-                    article = Article(row["pmid"], row["title"], sections=sections)
-                    yield Document(
-                        str(article.pmid),
-                        article.title,
-                        article.abstract,
-                        article.pmid,
-                        row["year"],
-                        row["journal"],
-                    )
+            if columns.issuperset(_ARTICLE):
+                yield from map(_of_article, _rows(file, _ARTICLE))
             elif {"anchor", "positive", "pmid", "year"} <= columns:
                 rows = _rows(file, ["anchor", "positive", "pmid", "year"])
                 for number, row in enumerate(rows, start=1):
@@ -143,6 +139,19 @@ def _read_parquet(path: Path) -> Iterator[Document]:
         raise ModernPubMedError(
             f"not a readable Parquet file ({error})", file=path, remedy="make it again"
         ) from error
+
+
+def _of_article(row: dict[str, Any]) -> Document:
+    sections = tuple(AbstractSection(**section) for section in row["sections"])
+    article = Article(row["pmid"], row["title"], sections=sections)
+    return Document(
+        str(article.pmid),
+        article.title,
+        article.abstract,
+        article.pmid,
+        row["year"],
+        row["journal"],
+    )
 
 
 def _rows(file: pq.ParquetFile, columns: list[str]) -> Iterator[dict[str, Any]]:

@@ -90,7 +90,8 @@ def _direction(vectors: NDArray[np.float32], *, centred: bool = True) -> NDArray
     direction = sample[np.argmax((sample * sample).sum(axis=1))]
     for _ in range(_ITERATIONS):
         direction = _unit((sample.T @ (sample @ direction))[None])[0]
-    return direction
+    result: NDArray[np.float32] = direction
+    return result
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
