@@ -118,8 +118,11 @@ def test_drift_and_nan_are_refused_with_both_numbers(copy: Path, weight: np.ndar
     norm.raw_data = weight.astype(np.float32).tobytes()
     (copy / INT8_NAME).write_bytes(graph.SerializeToString())
     with pytest.raises(ModernPubMedError, match=rf"cosine {cosine}, where 0\.99 is the least"):
-        Encoder.load(copy)
-    Encoder.load(copy, precision="float32")
+        Encoder.load(copy, precision="int8")
+    with pytest.warns(UserWarning, match=rf"cosine {cosine}.*float32 graph runs instead"):
+        given = Encoder.load(copy).encode(TEXTS)
+    full = Encoder.load(copy, precision="float32").encode(TEXTS)
+    np.testing.assert_array_equal(given, full)
 
 
 def test_the_full_graph_is_asked_too(copy: Path):

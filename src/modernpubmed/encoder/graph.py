@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from tokenizers import Encoding, Tokenizer
 from modernpubmed.encoder.batches import equal_batches
 from modernpubmed.encoder.folder import WEIGHTS_NAME, ModelFolder
 from modernpubmed.encoder.pooling import POOLING_MODES, normalize
-from modernpubmed.encoder.probes import check_probes, read_probes
+from modernpubmed.encoder.probes import DriftError, check_probes, read_probes
 from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
@@ -141,13 +142,23 @@ def load_graph(
         folder: The model's settings.
         max_tokens: Cut texts at this length instead of the model's own, if it is shorter.
         threads: Batches that are computed at a time; None takes what the process may use.
-        precision: Which graph.
+        precision: Which graph. With ``auto`` an int8 graph that drifts on this processor (one that
+            has no VNNI, say) gives way to the full one.
+
+    Warns:
+        UserWarning: It did.
 
     Raises:
         ModernPubMedError: There is no such graph; the graph or the tokenizer is broken; the graph
             belongs to other weights than the ones beside it, or gives other vectors than it did
             when it was exported.
     """
+    if precision == "auto" and folder.graph is not None and folder.int8 is not None:
+        try:
+            return load_graph(folder, max_tokens=max_tokens, threads=threads, precision="int8")
+        except DriftError as drift:
+            warnings.warn(f"{drift}; the float32 graph runs instead", stacklevel=3)
+            precision = "float32"
     graph = folder.graph if precision == "float32" else folder.int8
     if graph is None and precision == "auto":
         graph = folder.graph

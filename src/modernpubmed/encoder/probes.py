@@ -93,6 +93,10 @@ def read_probes(folder: Path) -> Probes | None:
     return Probes(texts, max_tokens, vectors)
 
 
+class DriftError(ModernPubMedError):
+    """A graph gives other vectors on this processor than it should."""
+
+
 def check_probes(probes: Probes, tokens: TokenVectors, *, graph: Path, precision: str) -> None:
     """Refuses a graph that does not give the stored vectors.
 
@@ -103,7 +107,8 @@ def check_probes(probes: Probes, tokens: TokenVectors, *, graph: Path, precision
         precision: ``float32`` or ``int8``: how close it must come.
 
     Raises:
-        ModernPubMedError: A cosine is below ``LEAST_COSINE``, or not a number.
+        DriftError: A cosine is below ``LEAST_COSINE``, or not a number.
+        ModernPubMedError: The vectors have another length.
     """
     means = _means(tokens, probes.texts)
     if means.shape != probes.vectors.shape:
@@ -118,7 +123,7 @@ def check_probes(probes: Probes, tokens: TokenVectors, *, graph: Path, precision
     least = LEAST_COSINE[precision]
     if not cosines[worst] >= least:
         other = " or precision='float32'" if precision == "int8" else ""
-        raise ModernPubMedError(
+        raise DriftError(
             f"gives other vectors on this processor than when it was exported: cosine "
             f"{cosines[worst]:.4f}, where {least} is the least",
             file=graph,

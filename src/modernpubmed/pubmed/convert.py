@@ -5,8 +5,8 @@ latest state), ``deletions.parquet`` (``ORDER_SCHEMA``) and ``report.json``. The
 function of the file: the same bytes in give the same bytes out, whichever process wrote them, so
 that doing a file again after a crash changes nothing. It is renamed into place when complete.
 
-Memory does not grow with the file: a row group is closed at ``_ROWS`` articles or ``_CHARACTERS``
-of text, whichever comes first.
+Memory does not grow with the file: a row group is written at 5,000 articles or 32 MB, whichever
+comes first.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from typing import Any, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from modernpubmed.articles import ARTICLES_NAME
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import replacing
 from modernpubmed.pubmed.columns import to_batch
+from modernpubmed.pubmed.keys import DELETIONS_NAME
 from modernpubmed.pubmed.parse import ParseCounts, parse
 from modernpubmed.pubmed.source import Digests, expected_md5, refuse_other_md5, verify_md5
 from modernpubmed.records import ARTICLE_SCHEMA, Article, Deletion
 
-#: Names of the files in the folder.
-ARTICLES_NAME, DELETIONS_NAME = "articles.parquet", "deletions.parquet"
+#: Name of the report in the folder.
 REPORT_NAME = "report.json"
 
 #: Arrow schema of ``deletions.parquet``: the file's orders to delete, in its order.
@@ -39,9 +40,10 @@ ORDER_SCHEMA = pa.schema(
     ]
 )
 
-_BATCH = 250
-_ROWS = 5_000
-_CHARACTERS = 1 << 25
+# Articles are few at a time, while they are still in the processor's cache, and so are row groups
+# of few bytes: one abstract of 50 MB makes a row group of its own.
+_BATCH, _CHARACTERS = 250, 1 << 22
+_ROWS, _BYTES = 5_000, 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class FileReport:
         name: The file's name, without its folder.
         md5: Of its bytes, lower-case hex; ``sha256`` likewise.
         bytes: Its size.
-        md5_checked: Whether ``FILE.md5`` lay beside it (and agreed, or there were no report).
+        md5_checked: Whether ``FILE.md5`` lay beside it, and agreed.
         articles: Articles written; ``deletions`` likewise.
         books: ``PubmedBookArticle`` records skipped.
         root: The root element's name, which tells the DTD.
@@ -152,29 +154,23 @@ def _write(records: Iterator[Article | Deletion], path: Path) -> list[Deletion]:
     """Writes the articles; the deletions, which are few, are handed back."""
     deletions: list[Deletion] = []
     articles: list[Article] = []
-    batches: list[pa.RecordBatch] = []
-    size = 0
+    characters = 0
+    group: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, ARTICLE_SCHEMA, compression="zstd") as writer:
-
-        def close_group() -> None:
-            if batches:
-                writer.write_table(pa.Table.from_batches(batches), row_group_size=_ROWS)
-
         for record in records:
             if isinstance(record, Deletion):
                 deletions.append(record)
                 continue
             articles.append(record)
-            size += len(record.sections)
-            # Few at a time: as Python objects they take several times the memory, which is then
-            # still in the processor's cache when it is used again.
-            if len(articles) == _BATCH or 0:
-                batches.append(to_batch(articles))
-                articles = []
-                if len(batches) * _BATCH >= _ROWS:
-                    close_group()
-                    batches = []
+            characters += sum(len(section.text) for section in record.sections)
+            if len(articles) == _BATCH or characters >= _CHARACTERS:
+                group.append(to_batch(articles))
+                articles, characters = [], 0
+                if sum(map(len, group)) >= _ROWS or sum(b.nbytes for b in group) >= _BYTES:
+                    writer.write_table(pa.Table.from_batches(group))
+                    group = []
         if articles:
-            batches.append(to_batch(articles))
-        close_group()
+            group.append(to_batch(articles))
+        if group:
+            writer.write_table(pa.Table.from_batches(group))
     return deletions

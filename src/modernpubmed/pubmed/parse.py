@@ -24,6 +24,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,7 +181,7 @@ def _root(head: etree._Element, path: Path, counts: ParseCounts) -> etree._Eleme
 
 def _known(root: etree._Element, end: int, path: Path) -> Iterator[etree._Element]:
     tags = _TAGS[str(root.tag)]
-    for element in root[:end]:
+    for element in islice(root, end):
         if element.tag in tags:
             yield element
         elif isinstance(element.tag, str):
@@ -258,12 +259,11 @@ def _pmid(element: etree._Element | None, path: Path, where: str) -> tuple[int, 
     if element is None or not (element.text or "").strip():
         raise _bad("no PMID", path, where)
     pmid, version = (element.text or "").strip(), element.get("Version", "1")
-    for what, value in (("PMID", pmid), ("PMID Version", version)):
+    for what, value, longest in (("PMID", pmid, 18), ("PMID Version", version, 9)):
         if not (value.isascii() and value.isdigit()):
-            raise _bad(f"the {what} is no number: {value!r}", path, where)
-        # NLM's have eight at most; nine are what our tables can hold.
-        if len(value) > 9:
-            raise _bad(f"the {what} has {len(value)} digits: {value}", path, where)
+            raise _bad(f"the {what} is no number: {value[:40]!r}", path, where)
+        if len(value) > longest:
+            raise _bad(f"the {what} has {len(value)} digits", path, where)
     return int(pmid), int(version)
 
 

@@ -73,7 +73,7 @@ def read_chunks(path: Path, digests: Digests | None = None) -> Iterator[bytes]:
             for chunk in (_inflated if first.startswith(_GZIP) else _as_is)(first, blocks):
                 empty = False
                 yield chunk
-    except (EOFError, igzip_lib.IsalError) as error:
+    except (EOFError, igzip_lib.IsalError) as error:  # type: ignore[misc] # its stub is wrong
         raise ModernPubMedError(f"damaged gzip ({error})", file=path, remedy=_AGAIN) from error
     except OSError as error:
         raise ModernPubMedError(

@@ -19,8 +19,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, suppress
 from itertools import islice
 from pathlib import Path
 from shutil import rmtree
@@ -30,16 +30,18 @@ from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.manifest import sha256
 from modernpubmed.pubmed.convert import FileReport, convert
 
+Job = tuple[Path, Path]
 Outcome = tuple[Path, FileReport | ModernPubMedError]
 
 #: What a worker runs; not ``-m``, which would import this module twice.
 _SERVE = "from modernpubmed.pubmed.workers import serve; serve()"
 _ATTEMPTS = 2
 _RAY_RETRIES = 3
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
 def convert_all(
-    jobs: Sequence[tuple[Path, Path]],
+    jobs: Sequence[Job],
     *,
     workers: int | None = None,
     ray: str | None = None,
@@ -68,17 +70,17 @@ def convert_all(
     jobs = [(source.absolute(), target.absolute()) for source, target in jobs]
     if len({target for _, target in jobs}) < len(jobs):
         raise ModernPubMedError("two files have one target", remedy="name each file once")
-    for _, target in jobs:
-        _clear(target)
+    _clear(target for _, target in jobs)
     if ray is not None:
         outcomes = _on_ray(jobs, ray, workers)
     else:
         count = min(usable_cores() if workers is None else workers, len(jobs))
-        outcomes = _in_processes(jobs, count) if count > 1 else map(_converted, jobs)
-    for done, outcome in enumerate(outcomes, start=1):
-        if report is not None:
-            report(done, len(jobs))
-        yield outcome
+        outcomes = _in_processes(jobs, count) if count > 1 else _in_turn(jobs)
+    with closing(outcomes):
+        for done, outcome in enumerate(outcomes, start=1):
+            if report is not None:
+                report(done, len(jobs))
+            yield outcome
 
 
 def finished(source: Path, target: Path) -> FileReport | None:
@@ -116,7 +118,11 @@ def serve() -> None:
         print(_answer(source, target), flush=True)  # noqa: T201
 
 
-def _converted(job: tuple[Path, Path]) -> Outcome:
+def _in_turn(jobs: Sequence[Job]) -> Generator[Outcome]:
+    yield from map(_converted, jobs)
+
+
+def _converted(job: Job) -> Outcome:
     source, target = job
     try:
         return source, finished(source, target) or convert(source, target)
@@ -140,33 +146,40 @@ def _outcome(source: Path, answer: str) -> Outcome:
     return source, ModernPubMedError(found["error"].pop("cause"), **found["error"])
 
 
-def _clear(target: Path) -> None:
-    """Removes what a killed process was writing for ``target`` (see ``manifest.replacing``)."""
-    own = re.compile(rf"\.{re.escape(target.name)}\.[a-z0-9_]{{8}}")
-    for left in target.parent.iterdir() if target.parent.is_dir() else ():
-        if own.fullmatch(left.name) and left.is_dir():
-            rmtree(left, ignore_errors=True)
+def _clear(targets: Iterable[Path]) -> None:
+    """Removes what killed processes were writing for these (see ``manifest.replacing``)."""
+    names: dict[Path, set[str]] = {}
+    for target in targets:
+        names.setdefault(target.parent, set()).add(target.name)
+    for folder, own in names.items():
+        for left in folder.iterdir() if folder.is_dir() else ():
+            match = _TEMPORARY.fullmatch(left.name)
+            if match is not None and match[1] in own and left.is_dir():
+                rmtree(left, ignore_errors=True)
 
 
 class _Worker:
     """A process that converts files; started anew when it has died."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
         self.stopped = False
+        self._process: subprocess.Popen[str] | None = None
 
-    def convert(self, job: tuple[Path, Path]) -> Outcome:
+    def convert(self, job: Job) -> Outcome:
         """The file's outcome; an error that names the process if it died over the file twice."""
         source, target = job
         ends: list[str] = []
         while len(ends) < _ATTEMPTS and not self.stopped:
             process = self._process = self._process or _start()
+            if self.stopped:  # since it was started
+                process.kill()
             answer = _asked(process, f"{json.dumps([str(source), str(target)])}\n")
             if answer:
                 return _outcome(source, answer)
-            ends.append(f"process {process.pid} {_ending(process.wait())}")
+            ends.append(f"process {process.pid} ended {_ending(process.wait())}")
             self._process = None
-            _clear(target)
+            _close(process)
+            _clear([target])
         return source, ModernPubMedError(
             f"its worker died each time: {', '.join(ends)}",
             file=source,
@@ -178,7 +191,18 @@ class _Worker:
         self.stopped = True
         if self._process is not None:
             self._process.kill()
+
+    def close(self) -> None:
+        """Lets go of the process, once nobody asks it any more."""
+        if self._process is not None:
             self._process.wait()
+            _close(self._process)
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    for stream in (process.stdin, process.stdout):
+        with suppress(OSError):
+            cast("IO[str]", stream).close()
 
 
 def _start() -> subprocess.Popen[str]:
@@ -209,8 +233,8 @@ def _ending(status: int) -> str:
     return f"by signal {-status}" if status < 0 else f"with status {status}"
 
 
-def _in_processes(jobs: Sequence[tuple[Path, Path]], count: int) -> Iterator[Outcome]:
-    waiting: queue.SimpleQueue[tuple[Path, Path]] = queue.SimpleQueue()
+def _in_processes(jobs: Sequence[Job], count: int) -> Generator[Outcome]:
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
@@ -230,31 +254,19 @@ def _in_processes(jobs: Sequence[tuple[Path, Path]], count: int) -> Iterator[Out
     finally:
         for worker in pool:
             worker.stop()
-        for thread in threads:
+        for worker, thread in zip(pool, threads, strict=True):
             thread.join()
-        for _, target in jobs:
-            _clear(target)
+            worker.close()
+        _clear(target for _, target in jobs)
 
 
-def _on_ray(
-    jobs: Sequence[tuple[Path, Path]], address: str, workers: int | None
-) -> Iterator[Outcome]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _on_ray(jobs: Sequence[Job], address: str, workers: int | None) -> Generator[Outcome]:
     with needs_extra("scale", "running on Ray"):
         import ray
-    cores = {"num_cpus": usable_cores() if workers is None else workers}
-    try:
-        ray.init(
-            address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            **(cores if address == "local" else {}),
-        )
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ModernPubMedError(
-            f"no Ray cluster there ({error})", file=address, remedy="check the address"
-        ) from error
-    task = ray.remote(max_retries=_RAY_RETRIES)(_answer)
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(address, usable_cores() if workers is None else workers)
+    answer = ray.remote(max_retries=_RAY_RETRIES)(_answer)
     waiting = iter(jobs)
     running: dict[Any, Path] = {}
     try:
@@ -262,23 +274,42 @@ def _on_ray(
             # A few tasks a core are enough to keep it busy, and no queue grows with the input.
             window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
             for source, target in islice(waiting, max(0, window - len(running))):
-                running[task.remote(str(source), str(target))] = source
+                running[answer.remote(str(source), str(target))] = source
             if not running:
                 return
             for done in ray.wait(list(running), num_returns=1)[0]:
                 source = running.pop(done)
                 try:
                     yield _outcome(source, ray.get(done))
+                except ray.exceptions.RayTaskError:  # a bug of ours, which must look like one
+                    raise
                 except ray.exceptions.RayError as error:
-                    yield (
-                        source,
-                        ModernPubMedError(
-                            f"its task was lost {_RAY_RETRIES + 1} times ({error})",
-                            file=source,
-                            remedy="see what ended it (memory? a node?), and run it again",
-                        ),
-                    )
+                    yield source, _lost(source, error)
     finally:
-        ray.shutdown()
-        for _, target in jobs:
-            _clear(target)
+        for task in running:
+            ray.cancel(task, force=True)
+        if ours:
+            ray.shutdown()
+        _clear(target for _, target in jobs)
+
+
+def _lost(source: Path, error: Exception) -> ModernPubMedError:
+    return ModernPubMedError(
+        f"its task was lost {_RAY_RETRIES + 1} times ({error})",
+        file=source,
+        remedy="see what ended it (memory? a node?), and run it again",
+    )
+
+
+def _connect(address: str, cores: int) -> None:
+    import ray
+
+    # It would tell its makers of every run.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    here = {"num_cpus": cores, "include_dashboard": False} if address == "local" else {}
+    try:
+        ray.init(address, log_to_driver=False, **here)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ModernPubMedError(
+            f"no Ray cluster there ({error})", file=address, remedy="check the address"
+        ) from error
