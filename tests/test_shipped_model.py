@@ -65,4 +65,4 @@ def test_related_texts_are_near_and_others_far():
 
 def test_the_card_says_what_was_averaged():
     card = (SHIPPED_MODEL / "README.md").read_text()
-    assert "- Weights averaged of: trained 0.50, modernpubmed-mini-1 0.50\n" in card
+    assert "- Weights averaged of: trained 0.75, modernpubmed-mini-1 0.25\n" in card
