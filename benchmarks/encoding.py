@@ -35,8 +35,8 @@ from modernpubmed import Encoder
 from modernpubmed.concepts import hpo
 from modernpubmed.encoder import TruncationWarning
 from modernpubmed.encoder.encoder import SHIPPED_MODEL
-from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.pairs.store import read_pairs
+from modernpubmed.threads import usable_threads
 
 #: Tokens of the texts of one length, special ones counted, and how many texts are made.
 LENGTHS = {16: 256, 128: 48, 256: 24}

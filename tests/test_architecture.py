@@ -36,6 +36,7 @@ FLOORS = (
         "folding",
         "related",
         "terminal",
+        "threads",
         "wording",
     ),
     ("pubmed", "pairs", "training", "encoder"),

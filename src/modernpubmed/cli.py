@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -25,13 +25,12 @@ from modernpubmed.encoder import Encoder, encode_to
 from modernpubmed.encoder.long import LONG
 from modernpubmed.encoder.precision import VECTOR_TYPES
 from modernpubmed.encoder.shards import SHARD_FORMATS
-from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.lines import text_lines
-from modernpubmed.manifest import Manifest, code_version, replacing, sha256
-from modernpubmed.terminal import clear, remark, report, say, show_warning
+from modernpubmed.manifest import code_version, replacing, sha256
+from modernpubmed.terminal import Command, clear, remark, report, say, show_warning, summary
+from modernpubmed.threads import usable_threads
 
-Command = Callable[[argparse.Namespace], None]
 Record = TypeVar("Record")
 
 
@@ -158,7 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--weights", type=float, nargs="+", help="one a model; default equal")
     _out(add, "the model folder to make")
 
-    add_distil_verb(verb, _summary)
+    add_distil_verb(verb)
     add_evaluation_verbs(verb)
 
     add = verb("encode", _encode, "turn texts into vectors")
@@ -224,7 +223,7 @@ def _parse(options: argparse.Namespace) -> None:
     def progress(file: Path, articles: int) -> None:
         print(f"{file.name}: {articles:,} articles so far", file=sys.stderr)
 
-    _summary(parse_files(options.files, options.out, progress=progress), options.out)
+    summary(parse_files(options.files, options.out, progress=progress), options.out)
 
 
 def _pairs(options: argparse.Namespace) -> None:
@@ -243,7 +242,7 @@ def _pairs(options: argparse.Namespace) -> None:
         workers=options.workers or usable_threads(),
         progress=lambda read: report("records read", read, 0),
     )
-    _summary(manifest, options.out)
+    summary(manifest, options.out)
     for suite, rates in manifest.measured.get("overlap", {}).items():
         found = ", ".join(
             f"{rate[how]['count']:,} of {rate['total']:,} {what} {how}"
@@ -284,7 +283,7 @@ def _train(options: argparse.Namespace) -> None:
         )
     except TrainingStoppedError as stopped:
         raise KeyboardInterrupt(str(stopped)) from stopped
-    _summary(manifest, options.out)
+    summary(manifest, options.out)
 
 
 def _mine(options: argparse.Namespace) -> None:
@@ -300,7 +299,7 @@ def _mine(options: argparse.Namespace) -> None:
         mesh_overlap=options.mesh_overlap,
         progress=report,
     )
-    _summary(manifest, options.out)
+    summary(manifest, options.out)
 
 
 def _plot(options: argparse.Namespace) -> None:
@@ -351,7 +350,7 @@ def _evenly(records: Iterable[Record], count: int) -> list[Record]:
 def _average(options: argparse.Namespace) -> None:
     with needs_extra("train", "averaging"):
         from modernpubmed.training.average import average
-    _summary(average(options.models, options.out, weights=options.weights), options.out)
+    summary(average(options.models, options.out, weights=options.weights), options.out)
 
 
 def _encode(options: argparse.Namespace) -> None:
@@ -387,7 +386,7 @@ def _encode(options: argparse.Namespace) -> None:
             progress=progress,
             **shards,
         )
-    _summary(manifest, options.out)
+    summary(manifest, options.out)
 
 
 def _encode_to_file(encoder: Encoder, options: argparse.Namespace) -> None:
@@ -423,7 +422,7 @@ def _index(options: argparse.Namespace) -> None:
         inputs={str(source): sha256(source)} if source.exists() else None,
         report=lambda done: report("documents indexed", done, 0),
     )
-    _summary(manifest, options.out)
+    summary(manifest, options.out)
 
 
 def _search(options: argparse.Namespace) -> None:
@@ -541,13 +540,6 @@ def _refuse_other_file(out: Path) -> None:
                 raise ModernPubMedError(
                     "there is something else than vectors", file=out, remedy="give another path"
                 )
-
-
-def _summary(manifest: Manifest, out: Path) -> None:
-    counts = ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in manifest.counts.items())
-    say(f"{out}: {counts}")
-    if dropped := [f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count]:
-        say(f"left out: {', '.join(dropped)}")
 
 
 def _training_lines(record: dict[str, Any], seconds: float) -> list[str]:

@@ -8,34 +8,20 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import needs_extra
 from modernpubmed.manifest import Manifest
 from modernpubmed.pairs.sentences import sentences
-from modernpubmed.terminal import report
+from modernpubmed.terminal import AddVerb, report, summary
 
-Command = Callable[[argparse.Namespace], None]
 Student = Callable[[argparse.Namespace], Manifest]
-Summary = Callable[[Manifest, Path], None]
 
 
-class AddVerb(Protocol):
-    """Adds a verb to the command line and returns its parser."""
-
-    def __call__(self, name: str, command: Command, help: str, /) -> argparse.ArgumentParser: ...  # noqa: A002, D102
-
-
-def add_distil_verb(verb: AddVerb, summary: Summary) -> None:
-    """Adds it.
-
-    Args:
-        verb: Adds a verb.
-        summary: Prints what a manifest says, and where that is.
-    """
+def add_distil_verb(verb: AddVerb) -> None:
+    """Adds it."""
     parser = verb("distil", _distil, "make a smaller, faster model that imitates another")
-    parser.set_defaults(summary=summary)
     students = parser.add_subparsers(required=True, metavar="STUDENT")
 
     def student(name: str, make: Student, help: str) -> argparse.ArgumentParser:  # noqa: A002
@@ -66,7 +52,7 @@ def add_distil_verb(verb: AddVerb, summary: Summary) -> None:
 
 
 def _distil(options: argparse.Namespace) -> None:
-    options.summary(options.student(options), options.out)
+    summary(options.student(options), options.out)
 
 
 def _static(options: argparse.Namespace) -> Manifest:

@@ -6,21 +6,12 @@ As in ``cli.py``: arguments in, one call, print.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from modernpubmed.encoder import Encoder
 from modernpubmed.errors import ModernPubMedError, needs_extra
-from modernpubmed.terminal import report
-
-Command = Callable[[argparse.Namespace], None]
-
-
-class AddVerb(Protocol):
-    """Adds a verb to the command line and returns its parser."""
-
-    def __call__(self, name: str, command: Command, help: str, /) -> argparse.ArgumentParser: ...  # noqa: A002, D102
+from modernpubmed.terminal import AddVerb, report
 
 
 def add_evaluation_verbs(verb: AddVerb) -> None:

@@ -6,22 +6,14 @@ As in ``cli.py``: arguments in, one call, print.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from modernpubmed.terminal import remark, report, say
+from modernpubmed.terminal import AddVerb, remark, report, say, summary
 
 if TYPE_CHECKING:
     from modernpubmed.pubmed.mirror import MirrorReport
-
-Command = Callable[[argparse.Namespace], None]
-
-
-class AddVerb(Protocol):
-    """Adds a verb to the command line and returns its parser."""
-
-    def __call__(self, name: str, command: Command, help: str, /) -> argparse.ArgumentParser: ...  # noqa: A002, D102
 
 
 def add_pubmed_verbs(verb: AddVerb) -> None:
@@ -72,11 +64,7 @@ def _consolidate(options: argparse.Namespace) -> None:
         allow_gaps=options.allow_gaps,
         progress=report,
     )
-    counts = ", ".join(f"{count:,} {what}" for what, count in manifest.counts.items())
-    say(f"{options.out}, as of {manifest.settings['as_of']}: {counts}")
-    left = ", ".join(f"{count:,} {what}" for what, count in manifest.dropped.items() if count)
-    if left:
-        say(f"left out: {left}")
+    summary(manifest, f"{options.out}, as of {manifest.settings['as_of']}")
     for name, reason in manifest.settings["unapplied"].items():
         remark(f"{name}: not used, {reason}")
     if options.plain is not None:

@@ -40,6 +40,20 @@ class ModernPubMedError(Exception):
         advice = "" if self.remedy is None else f" Remedy: {self.remedy}."
         super().__init__(f"{place}{self.cause}.{advice}")
 
+    def parts(self) -> dict[str, str | None]:
+        """What it was made of: what another process or machine can send, and make it of again.
+
+        >>> error = ModernPubMedError("no PMID", file="a.xml", remedy="fetch it again")
+        >>> str(ModernPubMedError(**error.parts())) == str(error)
+        True
+        """
+        return {
+            "cause": self.cause,
+            "file": self.file,
+            "record": self.record,
+            "remedy": self.remedy,
+        }
+
 
 class MissingExtraError(ModernPubMedError):
     """A feature whose libraries are not installed; names the extra that brings them.

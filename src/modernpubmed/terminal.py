@@ -1,4 +1,4 @@
-"""What a person at a terminal sees: results, remarks, one line of progress.
+"""What a person at a terminal sees: verbs, results, remarks, one line of progress.
 
 Results go to standard output, progress and remarks to standard error; the line of progress is
 overwritten, and is not there where nobody watches.
@@ -6,13 +6,34 @@ overwritten, and is not there where nobody watches.
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from modernpubmed.manifest import Manifest
+
+Command = Callable[[argparse.Namespace], None]
+
+
+class AddVerb(Protocol):
+    """Adds a verb to the command line and returns its parser."""
+
+    def __call__(self, name: str, command: Command, help: str, /) -> argparse.ArgumentParser: ...  # noqa: A002, D102
 
 
 def say(text: str) -> None:
     """Prints a line to standard output, at once."""
     clear()
     print(text, flush=True)
+
+
+def summary(manifest: Manifest, what: object) -> None:
+    """Prints what a manifest counted, and what was left out; ``what`` is the artefact's name."""
+    counts = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in manifest.counts.items())
+    say(f"{what}: {counts}")
+    if dropped := [f"{count:,} {reason}" for reason, count in manifest.dropped.items() if count]:
+        say(f"left out: {', '.join(dropped)}")
 
 
 def remark(text: str) -> None:

@@ -19,7 +19,8 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import write_pairs
 from modernpubmed.records import Pair
-from modernpubmed.training.static import Settings, agreement, distil_static
+from modernpubmed.training.static import Settings, distil_static
+from modernpubmed.training.students import agreement
 from modernpubmed.training.texts import read_texts
 from modernpubmed.training.vocabulary import adapted, bags
 

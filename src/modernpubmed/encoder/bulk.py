@@ -50,9 +50,9 @@ from modernpubmed.encoder.shards import (
     ShardFolder,
     ShardFormat,
 )
-from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.manifest import Manifest
+from modernpubmed.threads import usable_threads
 
 #: The address that means: a cluster of this machine, for this call only.
 LOCAL = "local"
@@ -385,8 +385,7 @@ class _Worker:
             row |= self._computed(texts, unit["first"])
             error = None
         except ModernPubMedError as refusal:
-            names = ("cause", "file", "record", "remedy")
-            error = json.dumps({name: getattr(refusal, name) for name in names})
+            error = json.dumps(refusal.parts())
         return pa.Table.from_pylist([row | {"error": error}], schema=_schema())
 
     def _computed(self, texts: list[str] | None, first: int) -> dict[str, Any]:

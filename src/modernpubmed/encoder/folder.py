@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from modernpubmed.encoder.pooling import POOLING_MODES
 from modernpubmed.errors import ModernPubMedError
 
@@ -21,7 +23,7 @@ GRAPH_NAME = "model.onnx"
 INT8_NAME = "model_int8.onnx"
 #: Where a graph may lie: beside the weights it shares, or as the hub's older models have it.
 GRAPH_PLACES = (GRAPH_NAME, f"onnx/{GRAPH_NAME}")
-WEIGHTS_NAME = "model.safetensors"
+WEIGHTS_NAME, TOKENIZER_NAME = "model.safetensors", "tokenizer.json"
 
 _KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 _LEGACY_POOLING = {
@@ -112,6 +114,21 @@ def module_names(path: Path) -> list[str]:
     """
     modules = read_json(path / "modules.json", kind=list)
     return [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer that lies in a folder, as its file has it.
+
+    Raises:
+        ModernPubMedError: ``tokenizer.json`` is missing or broken.
+    """
+    file = folder / TOKENIZER_NAME
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ModernPubMedError(
+            f"not a readable tokenizer ({error})", file=file, remedy="copy the folder again"
+        ) from error
 
 
 def read_json(path: Path, kind: type) -> Any:

@@ -28,12 +28,12 @@ from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
 from modernpubmed.encoder.batches import equal_batches
-from modernpubmed.encoder.folder import WEIGHTS_NAME, ModelFolder
+from modernpubmed.encoder.folder import TOKENIZER_NAME, WEIGHTS_NAME, ModelFolder, read_tokenizer
 from modernpubmed.encoder.pooling import POOLING_MODES, normalize
 from modernpubmed.encoder.probes import DriftError, check_probes, read_probes
-from modernpubmed.encoder.threads import usable_threads
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
+from modernpubmed.threads import usable_threads
 
 #: Which of a folder's graphs runs: ``auto`` is the int8 graph where there is one.
 Precision = Literal["auto", "float32", "int8"]
@@ -187,7 +187,7 @@ def load_graph(
             remedy="copy the model folder again, whole",
         )
     tokenizer = load_tokenizer(folder.path, limit)
-    parts = (sha256(graph), sha256(folder.path / "tokenizer.json"), folder.pooling, limit)
+    parts = (sha256(graph), sha256(folder.path / TOKENIZER_NAME), folder.pooling, limit)
     model = GraphModel(
         folder=folder,
         session=session,
@@ -208,13 +208,7 @@ def load_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     Raises:
         ModernPubMedError: ``tokenizer.json`` is missing or broken.
     """
-    file = path / "tokenizer.json"
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ModernPubMedError(
-            f"not a readable tokenizer ({error})", file=file, remedy="copy the folder again"
-        ) from error
+    tokenizer = read_tokenizer(path)
     tokenizer.enable_truncation(max_tokens)
     tokenizer.no_padding()
     return tokenizer

@@ -27,7 +27,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
-from modernpubmed.encoder.folder import WEIGHTS_NAME, module_names, read_json, read_prompts
+from modernpubmed.encoder.folder import (
+    TOKENIZER_NAME,
+    WEIGHTS_NAME,
+    module_names,
+    read_json,
+    read_prompts,
+    read_tokenizer,
+)
 from modernpubmed.encoder.pooling import normalize
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
@@ -125,14 +132,9 @@ def load_static(path: Path, *, max_tokens: int | None) -> StaticModel:
     """
     # The first module lies in the folder itself, or in one of its own.
     place = path / str(read_json(path / "modules.json", kind=list)[0].get("path", ""))
-    weights, file = place / WEIGHTS_NAME, place / "tokenizer.json"
+    weights, file = place / WEIGHTS_NAME, place / TOKENIZER_NAME
     table = _read_table(weights)
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise ModernPubMedError(
-            f"not a readable tokenizer ({error})", file=file, remedy=_REMEDY
-        ) from error
+    tokenizer = read_tokenizer(place)
     last = max(tokenizer.get_vocab().values(), default=-1)
     if last >= len(table):
         raise ModernPubMedError(

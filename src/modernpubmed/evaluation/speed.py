@@ -8,7 +8,6 @@ alone or a dozen as an abstract), so anybody can repeat it.
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
 import time
@@ -21,6 +20,7 @@ from modernpubmed.evaluation.contrast import read_contrast_suite
 from modernpubmed.evaluation.evaluate import Progress
 from modernpubmed.evaluation.measured import Speed
 from modernpubmed.protocols import DocumentEncoder
+from modernpubmed.threads import usable_cores
 
 _SENTENCES_AN_ABSTRACT = 12
 _ABSTRACTS = 48
@@ -100,5 +100,4 @@ def machine() -> str:
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{name}, {cores} cores"
+    return f"{name}, {usable_cores()} cores"

@@ -43,8 +43,7 @@ from modernpubmed.pubmed.corpus import (
 )
 from modernpubmed.pubmed.keys import write_keys
 from modernpubmed.pubmed.order import Number, stem
-from modernpubmed.pubmed.source import expected_md5
-from modernpubmed.pubmed.transfer import file_md5
+from modernpubmed.pubmed.source import expected_md5, file_md5
 from modernpubmed.pubmed.workers import convert_all
 
 #: Called with what is being done, how much of it is done, and of how much.

@@ -12,7 +12,8 @@ from pathlib import Path
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import replacing
 from modernpubmed.pubmed.listing import NLM, read_listing
-from modernpubmed.pubmed.transfer import Client, Manners, address, file_md5
+from modernpubmed.pubmed.source import file_md5
+from modernpubmed.pubmed.transfer import Client, Manners, address
 
 #: NLM's folder of updatefiles.
 UPDATEFILES = f"{NLM}updatefiles/"

@@ -32,6 +32,7 @@ from typing import Literal
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.pubmed.listing import NLM, Listed, read_listing
 from modernpubmed.pubmed.order import nlm_order
+from modernpubmed.pubmed.source import file_md5
 from modernpubmed.pubmed.transfer import (
     Client,
     Manners,
@@ -39,7 +40,6 @@ from modernpubmed.pubmed.transfer import (
     StoppedError,
     UnreachableError,
     address,
-    file_md5,
     forget,
     write_beside,
     write_whole,

@@ -128,9 +128,14 @@ def verify_md5(path: Path) -> bool:
     md5 = expected_md5(path)
     if md5 is None:
         return False
-    with path.open("rb") as file:
-        refuse_other_md5(path, md5, hashlib.file_digest(file, _md5).hexdigest())
+    refuse_other_md5(path, md5, file_md5(path))
     return True
+
+
+def file_md5(path: Path) -> str:
+    """The MD5 of a file, in lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _md5).hexdigest()
 
 
 def expected_md5(path: Path) -> str | None:

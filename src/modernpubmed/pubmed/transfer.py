@@ -14,7 +14,6 @@ connections are not kept open between files, 0.1 s each beside the seconds that 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -34,6 +33,7 @@ from typing import Any, Self, TypeVar
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import code_version
+from modernpubmed.pubmed.source import file_md5
 
 _CHUNK = 1 << 18
 _LARGEST_TEXT = 1 << 26
@@ -414,13 +414,6 @@ def address(base: str) -> str:
     if not base.startswith(("https://", "http://")):
         raise ModernPubMedError("is no address of HTTP", file=base, remedy="give https://…")
     return base if base.endswith("/") else f"{base}/"
-
-
-def file_md5(path: Path) -> str:
-    """The MD5 of a file, in lower-case hex."""
-    with path.open("rb") as file:
-        # NLM's own check of its files; nothing rests on it being hard to forge.
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def write_beside(path: Path, published: Published) -> None:

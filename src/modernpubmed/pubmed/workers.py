@@ -29,6 +29,7 @@ from typing import IO, Any, cast
 from modernpubmed.errors import ModernPubMedError, needs_extra
 from modernpubmed.manifest import sha256
 from modernpubmed.pubmed.convert import FileReport, convert
+from modernpubmed.threads import usable_threads
 
 Job = tuple[Path, Path]
 Outcome = tuple[Path, FileReport | ModernPubMedError]
@@ -74,7 +75,7 @@ def convert_all(
     if ray is not None:
         outcomes = _on_ray(jobs, ray, workers)
     else:
-        count = min(usable_cores() if workers is None else workers, len(jobs))
+        count = min(usable_threads() if workers is None else workers, len(jobs))
         outcomes = _in_processes(jobs, count) if count > 1 else _in_turn(jobs)
     with closing(outcomes):
         for done, outcome in enumerate(outcomes, start=1):
@@ -91,13 +92,6 @@ def finished(source: Path, target: Path) -> FileReport | None:
     except (ModernPubMedError, OSError):
         return None
     return report if same and report.name == source.name else None
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):  # Linux: what taskset and the scheduler allow
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def serve() -> None:
@@ -135,15 +129,14 @@ def _answer(source: str, target: str) -> str:
     _, outcome = _converted((Path(source), Path(target)))
     if isinstance(outcome, FileReport):
         return json.dumps({"report": outcome.as_dict()})
-    parts = {name: getattr(outcome, name) for name in ("cause", "file", "record", "remedy")}
-    return json.dumps({"error": parts})
+    return json.dumps({"error": outcome.parts()})
 
 
 def _outcome(source: Path, answer: str) -> Outcome:
     found: dict[str, Any] = json.loads(answer)
     if "report" in found:
         return source, FileReport.from_dict(found["report"])
-    return source, ModernPubMedError(found["error"].pop("cause"), **found["error"])
+    return source, ModernPubMedError(**found["error"])
 
 
 def _clear(targets: Iterable[Path]) -> None:
@@ -265,7 +258,7 @@ def _on_ray(jobs: Sequence[Job], address: str, workers: int | None) -> Generator
         import ray
     ours = not ray.is_initialized()
     if ours:
-        _connect(address, usable_cores() if workers is None else workers)
+        _connect(address, usable_threads() if workers is None else workers)
     answer = ray.remote(max_retries=_RAY_RETRIES)(_answer)
     waiting = iter(jobs)
     running: dict[Any, Path] = {}

@@ -6,7 +6,7 @@ to length 1; the loss of a batch of texts with student vectors s and targets t i
 
     mean_i (1 − s_i · t_i) + λ · agreement(s, t)
 
-where ``agreement`` (see ``static``) is how far the nearness of the batch's texts to each other is
+where ``agreement`` (see ``students``) is how far the nearness of the batch's texts to each other is
 from what the teacher says. What the student starts from is in ``nano_model``.
 
 No token is padding but for a few: a step has the same number of tokens in texts drawn at random,
@@ -39,7 +39,7 @@ from modernpubmed.training.nano_lesson import Lesson, NanoSettings, check, prepa
 from modernpubmed.training.nano_loop import train_student
 from modernpubmed.training.nano_model import new_student, start_embeddings, token_texts
 from modernpubmed.training.runs import open_run, step_of
-from modernpubmed.training.static import Report
+from modernpubmed.training.students import Report, asked
 from modernpubmed.training.texts import read_texts
 from modernpubmed.training.train import load_base, save_model
 
@@ -47,8 +47,6 @@ from modernpubmed.training.train import load_base, save_model
 _VECTORS = "vectors"
 # Settings that may be changed when a run goes on.
 _FREE = ("steps", "checkpoint_every")
-# Tokens that the teacher is asked about between two reports.
-_BLOCK = 1024
 
 
 def distil_nano(
@@ -156,12 +154,9 @@ def _new(
 ) -> SentenceTransformer:
     """The student at step 0."""
     names = token_texts(lesson.tokenizer)
-    blocks = []
-    for start in range(0, len(names), _BLOCK):
-        report("teacher's vectors of tokens", start, len(names))
-        blocks.append(teacher.encode_document(names[start : start + _BLOCK]))
+    vectors = asked(teacher, names, "teacher's vectors of tokens", report)
     counts = np.bincount(np.concatenate(list(lesson.ids)), minlength=len(names))
-    embeddings = start_embeddings(np.concatenate(blocks) @ lesson.axes, counts)
+    embeddings = start_embeddings(vectors @ lesson.axes, counts)
     with TemporaryDirectory() as folder:
         return new_student(
             lesson.tokenizer,

@@ -24,9 +24,8 @@ from modernpubmed.manifest import replacing
 from modernpubmed.protocols import DocumentEncoder
 from modernpubmed.training.nano_model import train_tokenizer
 from modernpubmed.training.permutation import permuted
-from modernpubmed.training.static import Report
+from modernpubmed.training.students import Floats, Report, principal_axes
 
-Floats = NDArray[np.float32]
 Precision = Literal["auto", "fp32", "bf16"]
 
 _TOKENIZER = "tokenizer.json"
@@ -185,7 +184,8 @@ def prepared(
     drawn = [texts[row] for row in order[: settings.texts]]
     ids, cut = _tokenised(tokenizer, drawn, settings.read_tokens, report)
     taught = np.concatenate(list(_vectors(teacher, cut, vectors, report)))
-    axes = _principal_axes(taught, settings.dim)
+    some = taught[:: max(1, len(taught) // _AXES_TEXTS)]
+    axes = np.ascontiguousarray(principal_axes(some)[:, : settings.dim])
     return Lesson(
         tokenizer,
         ids,
@@ -236,13 +236,6 @@ def _vectors(
             computed += len(block)
         shard: NDArray[np.float16] = np.load(path, allow_pickle=False)
         yield shard
-
-
-def _principal_axes(vectors: NDArray[np.float16], count: int) -> Floats:
-    """Orthonormal columns ``[d, count]``: where the vectors have most, most first."""
-    some = vectors[:: max(1, len(vectors) // _AXES_TEXTS)].astype(np.float64)
-    _, axes = np.linalg.eigh(some.T @ some)
-    return np.ascontiguousarray(axes[:, ::-1][:, :count], dtype=np.float32)
 
 
 def _targets(vectors: NDArray[np.float16], axes: Floats) -> NDArray[np.float16]:

@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from modernpubmed.errors import ModernPubMedError
@@ -126,3 +130,25 @@ def _log_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             # Only the last line can be half: a kill came while it was written.
             if line.endswith("\n"):
                 raise
+
+
+@contextmanager
+def stopping_on_interrupt() -> Iterator[Callable[[], bool]]:
+    """Whether to save and stop after the step under way: Ctrl-C (or SIGTERM) asks for it.
+
+    A second one stops at once.
+    """
+    asked: list[int] = []
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        if asked:
+            signal.default_int_handler(signum, frame)
+        asked.append(signum)
+        sys.stderr.write("\nstopping after this step; Ctrl-C again to stop at once\n")
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

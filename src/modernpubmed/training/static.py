@@ -19,7 +19,7 @@ the bit on the same machine with as many threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,14 +36,10 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, replacing, sha256
 from modernpubmed.protocols import DocumentEncoder
 from modernpubmed.training.infonce import Objective, Vectors, info_nce
+from modernpubmed.training.students import Floats, Report, agreement, asked, principal_axes
 from modernpubmed.training.texts import Texts, read_texts
 from modernpubmed.training.train import save_model
 from modernpubmed.training.vocabulary import CONTINUED, UNKNOWN, Bags, adapted, bags
-
-#: What is done, how much of it is done, and of how much in all.
-Report = Callable[[str, int, int], None]
-
-Floats = NDArray[np.float32]
 
 # The table is brought to this standard deviation, which the learning rate is for.
 _SCALE = 0.05
@@ -51,8 +47,6 @@ _SCALE = 0.05
 _UNKNOWN_SIZE = 2**-8
 # Steps in which the learning rate rises.
 _WARMUP = 20
-# Texts that are encoded between two reports.
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +136,7 @@ def distil_static(
     words = adapted(base, texts, settings.tokens)
     bag = bags(words, texts)
     table = _start(teacher, words, bag, settings, report)
-    wanted = _encode(teacher, [texts[row] for row in sample], "teacher's vectors of texts", report)
+    wanted = asked(teacher, [texts[row] for row in sample], "teacher's vectors of texts", report)
     table = _trained(table, bag, pairs, (sample, wanted), settings, report)
     table = _turned(table, bag, sample)
     manifest = Manifest(
@@ -167,31 +161,6 @@ def distil_static(
         (temporary / "model.safetensors").chmod(0o644)
         manifest.write(temporary)
     return manifest
-
-
-def agreement(texts: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """How far the nearness of texts is from what a teacher says, in nats.
-
-    The mean over i of KL(softmax_j(t_i·t_j / τ) ‖ softmax_j(u_i·u_j / τ)) over j ≠ i, for unit
-    vectors u and the teacher's t: which texts are near which, in whatever basis (similarity
-    distillation: Tejankar et al. 2021, arXiv:2012.09259, here within a batch).
-
-    Args:
-        texts: b vectors, ``[b, d]``.
-        teacher: The teacher's unit vectors of them, ``[b, D]``.
-        temperature: τ.
-
-    >>> agreement(torch.eye(3), torch.eye(3)[:, [2, 0, 1]], 0.1).item()
-    0.0
-    """
-    unit = functional.normalize(texts, dim=1)
-    own = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
-    # Not -inf: its product with a probability of 0 is no number.
-    found, wanted = (
-        functional.log_softmax((x @ x.T / temperature).masked_fill(own, -1e4), dim=1)
-        for x in (unit, teacher)
-    )
-    return functional.kl_div(found, wanted, log_target=True, reduction="batchmean")
 
 
 def _check(settings: Settings, teacher: DocumentEncoder) -> None:
@@ -237,7 +206,7 @@ def _start(
 ) -> Floats:
     """Steps 1 and 2: the table before it is trained, ``[tokens, dim]``."""
     tokens = [str(tokenizer.id_to_token(row)) for row in range(tokenizer.get_vocab_size())]
-    vectors = _encode(
+    vectors = asked(
         teacher,
         [token.removeprefix(CONTINUED) for token in tokens],
         "teacher's vectors of tokens",
@@ -246,19 +215,11 @@ def _start(
     count = np.bincount(texts.ids, minlength=len(tokens)) + 0.5
     weights = settings.sif / (settings.sif + count / count.sum())
     centred = vectors - vectors.mean(axis=0)
-    table = centred @ _principal_axes(centred)[:, : settings.dim]
+    table = centred @ principal_axes(centred)[:, : settings.dim]
     table *= weights[:, None].astype(np.float32)
     table[UNKNOWN] = 0
     scaled: Floats = table * np.float32(_SCALE / table.std())
     return scaled
-
-
-def _encode(teacher: DocumentEncoder, texts: Sequence[str], what: str, report: Report) -> Floats:
-    blocks = []
-    for start in range(0, len(texts), _BLOCK):
-        report(what, start, len(texts))
-        blocks.append(teacher.encode_document(texts[start : start + _BLOCK]))
-    return np.concatenate(blocks)
 
 
 def _trained(
@@ -346,16 +307,10 @@ def _rows(random: np.random.Generator, count: int, batch: int) -> Iterator[NDArr
             yield order[start : start + batch]
 
 
-def _principal_axes(vectors: Floats) -> Floats:
-    """Orthonormal columns ``[d, d]``, in the order of what the vectors have along them."""
-    _, axes = np.linalg.eigh(vectors.T.astype(np.float64) @ vectors)
-    return np.ascontiguousarray(axes[:, ::-1], dtype=np.float32)
-
-
 def _turned(table: Floats, texts: Bags, sample: NDArray[np.int64]) -> Floats:
     """Step 4."""
     vectors = functional.normalize(_vectors(_bag(table), texts, sample), dim=1).numpy()
-    turned: Floats = table @ _principal_axes(vectors)
+    turned: Floats = table @ principal_axes(vectors)
     # The unknown token next to nothing, so that a text of nothing else still has a direction.
     turned[UNKNOWN, -1] = _UNKNOWN_SIZE
     return turned

@@ -39,11 +39,12 @@ from modernpubmed.training.runs import (
     open_run,
     read_log,
     step_of,
+    stopping_on_interrupt,
 )
 from modernpubmed.training.step import Judges
 from modernpubmed.training.subjects import by_subject
 from modernpubmed.training.tokens import Form, Tokens, tokenise
-from modernpubmed.training.trainer import Material, Trainer, arguments, stopping_on_interrupt
+from modernpubmed.training.trainer import Material, StopWhenAsked, Trainer, arguments
 
 #: Padded tokens a chunk: on a CPU what its caches hold, on a GPU what keeps it busy.
 CHUNK_TOKENS = {"cpu": 4_096, "cuda": 16_384}
@@ -215,7 +216,8 @@ def train(
         evaluator=_dev_evaluator(*dev) if dev[0] else None,
         report=report,
     )
-    with stopping_on_interrupt(trainer):
+    with stopping_on_interrupt() as asked:
+        trainer.add_callback(StopWhenAsked(asked))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     step = trainer.state.global_step
     if step < settings.steps:

@@ -11,16 +11,13 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import signal
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -350,10 +347,11 @@ class _EachStep(TrainerCallback):  # type: ignore[misc]
         self.trainer.evaluated(metrics)
 
 
-class _Stop(TrainerCallback):  # type: ignore[misc]
-    """Ends training after the step under way, with a checkpoint, once ``asked`` is set."""
+class StopWhenAsked(TrainerCallback):  # type: ignore[misc]
+    """Ends training after the step under way, with a checkpoint, once it is asked to."""
 
-    asked = False
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self.asked = asked
 
     def on_step_end(
         self,
@@ -362,30 +360,11 @@ class _Stop(TrainerCallback):  # type: ignore[misc]
         control: TrainerControl,
         **kwargs: Any,  # noqa: ARG002
     ) -> TrainerControl:
-        if self.asked:
+        """Looks whether it was."""
+        if self.asked():
             control.should_save = True
             control.should_training_stop = True
         return control
-
-
-@contextmanager
-def stopping_on_interrupt(trainer: Trainer) -> Iterator[None]:
-    """The first Ctrl-C (or SIGTERM) saves and stops after the step; a second one stops at once."""
-    stop = _Stop()
-    trainer.add_callback(stop)
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            signal.default_int_handler(signum, frame)
-        stop.asked = True
-        sys.stderr.write("\nstopping after this step; Ctrl-C again to stop at once\n")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def arguments(

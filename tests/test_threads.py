@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from modernpubmed.encoder import threads
-from modernpubmed.encoder.threads import usable_threads
+from modernpubmed.threads import usable_threads
 
 
 @pytest.fixture

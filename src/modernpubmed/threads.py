@@ -33,10 +33,11 @@ def usable_threads(mount: Path = _MOUNT, own: Path = _OWN) -> int:
     True
     """
     quotas = [quota for folder in _groups(mount, own) if (quota := _quota(folder)) is not None]
-    return max(1, min([_cores(), *map(math.ceil, quotas)]))
+    return max(1, min([usable_cores(), *map(math.ceil, quotas)]))
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may run on, whatever share of them it gets."""
     if hasattr(os, "sched_getaffinity"):  # Linux: what taskset and the scheduler allow
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
