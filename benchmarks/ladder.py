@@ -28,14 +28,15 @@ from modernpubmed.encoder import TruncationWarning
 from modernpubmed.encoder.encoder import SHIPPED_MODEL
 from modernpubmed.encoder.folder import INT8_NAME
 from modernpubmed.encoder.precision import quantize, search_binary, shorten
+from modernpubmed.evaluation.evaluate import encode_suite
 from modernpubmed.evaluation.metrics import score
 from modernpubmed.evaluation.ranking import Run, rank
-from modernpubmed.evaluation.vectors import Encoded, cached
 from modernpubmed.suites import Suite, read_suite
 
 METRIC = "nDCG@10"
 DEPTH = 10
 ROUNDS = 5
+INT8 = "full, int8 graph"
 
 Vectors = NDArray[np.float32]
 Search = Callable[[Vectors, Vectors, Suite], Run]
@@ -77,7 +78,7 @@ def main() -> None:
     texts = texts_of(full, of_hpo() if options.pairs is None else of_pairs(options.pairs))["mixed"]
     models = {"full, fp16 weights, fp32 arithmetic": full}
     if (options.model / INT8_NAME).is_file():
-        models["full, int8 graph"] = Encoder.load(options.model, precision="int8")
+        models[INT8] = Encoder.load(options.model, precision="int8")
     for name, folder in (("nano", options.nano), ("static", options.static)):
         if folder is not None:
             models[name] = Encoder.load(folder)
@@ -85,36 +86,31 @@ def main() -> None:
     for name, encoder in models.items():
         speed = against(encoder, full, texts)
         kept = {suite.name: encoded(encoder, suite, options.vectors) for suite in suites}
-        say(name)
-
-        def add(
-            what: str,
-            size: int,
-            search: Search,
-            encoder: Encoder = encoder,
-            speed: tuple[float, float, float] = speed,
-            kept: dict[str, tuple[Vectors, Vectors]] = kept,
-        ) -> None:
+        steps = [(name, 4 * encoder.dimension, nearest(None))]
+        if name != INT8:
+            steps += [
+                (f"{name}, first {dim} numbers", 4 * dim, nearest(dim))
+                for dim in (256, 128, 64)
+                if dim < encoder.dimension
+            ]
+        if encoder is full:
+            steps += [
+                (f"{name}, int8 vectors", encoder.dimension, by_int8),
+                (f"{name}, binary vectors, rescored by signs", encoder.dimension // 8, by_signs),
+                (
+                    f"{name}, binary vectors, rescored by int8 (on disk)",
+                    encoder.dimension // 8,
+                    by_signs_and_int8,
+                ),
+            ]
+        files = megabytes(encoder, int8=name == INT8)
+        for what, size, search in steps:
             quality = {}
             for suite in suites:
                 run = search(*kept[suite.name], suite)
                 quality[suite.name] = float(score(run, suite, (METRIC,))[METRIC].mean())
-            rungs.append(Rung(what, size, megabytes(encoder), speed, quality))
+            rungs.append(Rung(what, size, files, speed, quality))
             say(what)
-
-        add(name, 4 * encoder.dimension, nearest(None))
-        if encoder is full or name in ("static", "nano"):
-            for dim in (256, 128, 64):
-                if dim < encoder.dimension:
-                    add(f"{name}, first {dim} numbers", 4 * dim, nearest(dim))
-        if encoder is full:
-            add(f"{name}, int8 vectors", encoder.dimension, by_int8)
-            add(f"{name}, binary vectors, rescored by signs", encoder.dimension // 8, by_signs)
-            add(
-                f"{name}, binary vectors, rescored by int8 (on disk)",
-                encoder.dimension // 8,
-                by_signs_and_int8,
-            )
     table(rungs, suites)
     if options.json is not None:
         options.json.write_text(json.dumps([asdict(rung) for rung in rungs], indent=2) + "\n")
@@ -147,35 +143,8 @@ def by_signs_and_int8(queries: Vectors, documents: Vectors, suite: Suite) -> Run
 
 def encoded(encoder: Encoder, suite: Suite, folder: Path | None) -> tuple[Vectors, Vectors]:
     """Vectors of queries and documents, kept in the folder that ``compare --vectors`` uses too."""
-    sides = []
-    for role, texts, encode in (
-        ("query", suite.queries, encoder.encode_query),
-        ("document", suite.corpus, encoder.encode_document),
-    ):
-        different = list(dict.fromkeys(texts))
-
-        def work(
-            encode: Callable[[Sequence[str]], Vectors] = encode, different: list[str] = different
-        ) -> Encoded:
-            before, start = encoder.truncated, time.perf_counter()
-            vectors = encode(different)
-            return Encoded(vectors, encoder.truncated - before, time.perf_counter() - start)
-
-        if folder is None:
-            found = work()
-        else:
-            found = cached(
-                work,
-                different,
-                folder,
-                fingerprint=encoder.fingerprint,
-                role=role,
-                prompt=encoder.prompts[role],
-                max_tokens=encoder.max_tokens,
-            )
-        row = {text: place for place, text in enumerate(different)}
-        sides.append(found.vectors[[row[text] for text in texts]])
-    return sides[0], sides[1]
+    queries = encode_suite(encoder, "query", suite, folder)
+    return queries.vectors, encode_suite(encoder, "document", suite, folder).vectors
 
 
 def against(ours: Encoder, full: Encoder, texts: list[str]) -> tuple[float, float, float]:
@@ -193,10 +162,11 @@ def against(ours: Encoder, full: Encoder, texts: list[str]) -> tuple[float, floa
     return statistics.median(ratios), min(ratios), max(ratios)
 
 
-def megabytes(encoder: Encoder) -> float:
-    """Of the model's folder, without the graph that this encoder does not run."""
+def megabytes(encoder: Encoder, *, int8: bool) -> float:
+    """Of the files in the model's folder, without the int8 graph where that does not run."""
     assert encoder.folder is not None
-    return sum(file.stat().st_size for file in encoder.folder.rglob("*") if file.is_file()) / 1e6
+    files = [file for file in encoder.folder.rglob("*") if file.is_file()]
+    return sum(f.stat().st_size for f in files if int8 or f.name != INT8_NAME) / 1e6
 
 
 def table(rungs: Sequence[Rung], suites: Sequence[Suite]) -> None:

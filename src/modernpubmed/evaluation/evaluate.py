@@ -121,8 +121,8 @@ def evaluate(
     """
     depth = depth_of(metrics)
     start = time.perf_counter()
-    queries = _encode(encoder, "query", suite, vectors, progress)
-    corpus = _encode(encoder, "document", suite, vectors, progress)
+    queries = encode_suite(encoder, "query", suite, vectors, progress)
+    corpus = encode_suite(encoder, "document", suite, vectors, progress)
     run = rank(queries.vectors, corpus.vectors, suite.corpus_ids, depth, query_ids=suite.query_ids)
     seconds = time.perf_counter() - start
     if runs is not None:
@@ -295,14 +295,25 @@ def _prompts(encoder: TextEncoder) -> dict[str, str]:
     return {role: prompts[role] for role in ("query", "document") if role in prompts}
 
 
-def _encode(
+def encode_suite(
     encoder: TextEncoder,
     role: Literal["query", "document"],
     suite: Suite,
-    folder: str | Path | None,
-    progress: Progress | None,
+    folder: str | Path | None = None,
+    progress: Progress | None = None,
 ) -> Encoded:
-    """The vectors of a suite's queries or documents, each different text encoded once."""
+    """The vectors of a suite's queries or documents, each different text encoded once.
+
+    Args:
+        encoder: The model.
+        role: Which of the two.
+        suite: The suite.
+        folder: That keeps vectors for the next time; None keeps none.
+        progress: Called while encoding.
+
+    Raises:
+        ModernPubMedError: As ``evaluate``, of the encoder's vectors.
+    """
     if role == "query":
         encode, ids, texts = encoder.encode_query, suite.query_ids, suite.queries
         what = f"queries of {suite.name}"
