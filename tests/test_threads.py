@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from modernpubmed.encoder import threads
+from modernpubmed import threads
 from modernpubmed.threads import usable_threads
 
 
 @pytest.fixture
 def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(threads, "_cores", lambda: 64)
+    monkeypatch.setattr(threads, "usable_cores", lambda: 64)
     return tmp_path / "cgroup"
 
 
@@ -65,4 +65,4 @@ def test_no_groups_and_nonsense_mean_no_limit(mount: Path, tmp_path: Path):
 def test_cores_are_those_of_the_process():
     import os
 
-    assert threads._cores() == len(os.sched_getaffinity(0))
+    assert threads.usable_cores() == len(os.sched_getaffinity(0))
