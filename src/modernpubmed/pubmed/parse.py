@@ -201,18 +201,18 @@ def _article(
 ) -> Article:
     if citation is None:
         raise _bad("no MedlineCitation in it", path, where)
-    about = _children(citation)
+    about, others = _children(citation, "OtherAbstract")
     pmid, version = _pmid(about.get("PMID"), path, where)
     article = about.get("Article")
     if article is None:
         raise _bad("no Article element in it", path, f"PMID {pmid}")
-    parts = _children(article)
-    languages = tuple(filter(None, map(_text, _several(article, parts, "Language"))))
+    parts, several = _children(article, "Language", "ELocationID")
+    languages = tuple([text for e in several if e.tag == "Language" and (text := _text(e))])
     vernacular = _optional(parts.get("VernacularTitle"))
     title, translated = _title(parts.get("ArticleTitle"), languages, vernacular)
     sections, right = _abstract(parts.get("Abstract"))
-    journal = _children(parts.get("Journal"))
-    date, year = _date(_children(journal.get("JournalIssue")).get("PubDate"))
+    journal, _ = _children(parts.get("Journal"))
+    date, year = _date(_children(journal.get("JournalIssue"))[0].get("PubDate"))
     return Article(
         pmid,
         title,
@@ -221,7 +221,7 @@ def _article(
         vernacular,
         sections,
         right,
-        tuple(map(_other_abstract, _several(citation, about, "OtherAbstract"))),
+        tuple(map(_other_abstract, others)),
         languages,
         date,
         year,
@@ -232,27 +232,26 @@ def _article(
         _mesh(about.get("MeshHeadingList")),
         _corrections(about.get("CommentsCorrectionsList"), path, pmid),
         citation.get("Status"),
-        _doi(_several(article, parts, "ELocationID"), record),
+        _doi(several, record),
     )
 
 
-def _children(element: etree._Element | None) -> dict[str, etree._Element]:
-    """The children by tag; of several with one tag, the first.
+def _children(
+    element: etree._Element | None, *repeated: str
+) -> tuple[dict[str, etree._Element], list[etree._Element]]:
+    """The children by tag, of several with one tag the first; apart, those that may repeat.
 
     One walk over all of them costs less than one search by name.
     """
-    if element is None:
-        return {}
-    return {child.tag: child for child in element.iterchildren(reversed=True)}
-
-
-def _several(
-    element: etree._Element, children: dict[str, etree._Element], tag: str
-) -> list[etree._Element]:
-    """All the children with a tag, in order, where there is one."""
-    if tag not in children:
-        return []
-    return [child for child in element if child.tag == tag]
+    children: dict[str, etree._Element] = {}
+    several: list[etree._Element] = []
+    for child in () if element is None else element:
+        tag = child.tag
+        if tag in repeated:
+            several.append(child)
+        elif tag not in children:
+            children[tag] = child
+    return children, several
 
 
 def _pmid(element: etree._Element | None, path: Path, where: str) -> tuple[int, int]:
@@ -372,7 +371,7 @@ def _corrections(links: etree._Element | None, path: Path, pmid: int) -> tuple[C
     found = []
     for link in () if links is None else links:
         if link.tag == "CommentsCorrections":
-            parts = _children(link)
+            parts, _ = _children(link)
             other = parts.get("PMID")
             if other is not None:
                 number, _ = _pmid(other, path, f"PMID {pmid}, a correction link")
@@ -388,13 +387,13 @@ def _corrections(links: etree._Element | None, path: Path, pmid: int) -> tuple[C
 
 def _doi(locations: Sequence[etree._Element], record: etree._Element) -> str | None:
     invalid = None
-    for element in locations:
+    for element in locations:  # among others, which have no EIdType
         if element.get("EIdType") == "doi" and _text(element):
             if element.get("ValidYN", "Y") != "N":
                 return _text(element)
             invalid = invalid or _text(element)
     # Not a search by path: a record's references have lists of this name too.
-    data = _children(_children(record).get("PubmedData"))
+    data, _ = _children(_children(record)[0].get("PubmedData"))
     ids = data.get("ArticleIdList")
     for element in () if ids is None else ids:
         if element.get("IdType") == "doi" and _text(element):

@@ -16,6 +16,7 @@ import json
 import os
 import queue
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ Outcome = tuple[Path, FileReport | ModernPubMedError]
 _SERVE = "from modernpubmed.pubmed.workers import serve; serve()"
 _ATTEMPTS = 2
 _RAY_RETRIES = 3
+_SECONDS = 10.0
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
@@ -300,9 +302,12 @@ def _connect(address: str, cores: int) -> None:
     # It would tell its makers of every run.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     here = {"num_cpus": cores, "include_dashboard": False} if address == "local" else {}
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _SECONDS).close()
         ray.init(address, log_to_driver=False, **here)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, OverflowError) as error:
         raise ModernPubMedError(
             f"no Ray cluster there ({error})", file=address, remedy="check the address"
         ) from error
