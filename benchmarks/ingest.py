@@ -247,26 +247,50 @@ SIDES: dict[str, Way] = {
 }  # fmt: skip
 
 
+#: Each side as a program of its own, which imports no more than it needs.
+ALONE = {
+    "parse": """
+import sys, pathlib
+from modernpubmed.pubmed import parse
+for name in sys.argv[1:]:
+    for record in parse(pathlib.Path(name)):
+        pass
+""",
+    "convert": """
+import sys, pathlib, tempfile
+from modernpubmed.pubmed.convert import convert
+with tempfile.TemporaryDirectory() as out:
+    for number, name in enumerate(sys.argv[1:]):
+        convert(pathlib.Path(name), pathlib.Path(out) / str(number))
+""",
+    "pubmed_parser": """
+import sys, pubmed_parser
+for name in sys.argv[1:]:
+    for record in pubmed_parser.parse_medline_xml(name):
+        pass
+""",
+}
+SAY_PEAK = """
+with open("/proc/self/status") as status:
+    print(int(status.read().partition("VmHWM:")[2].split()[0]) / 1024)
+"""
+
+
 def main() -> None:
     """Checks that both read the same records, and measures."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--files", nargs="*", type=Path, help="genuine files")
     options.add_argument("--records", type=int, default=RECORDS)
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
     given = options.parse_args()
-    if given.peak:
-        SIDES[given.peak](given.files)
-        print(peak_megabytes())
-        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files = given.files or [write(folder / "pubmed26n9001.xml.gz", 1, given.records)]
         articles = ours(files)
         assert articles == theirs(files)
         timed(files, articles, given.rounds)
-        for name in ("parse", "convert", "pubmed_parser"):
-            print(f"peak memory, {name}: {peak(name, files):.0f} MB")
+        for name, program in ALONE.items():
+            print(f"peak memory, {name}: {peak(program, files):.0f} MB")
         size = 4 * given.records
         scaling([write(folder / f"pubmed26n{n:04}.xml.gz", n * size, size) for n in range(4)])
 
@@ -328,17 +352,11 @@ def report(name: str, ratios: Sequence[float], target: float | None) -> None:
     print(json.dumps(found))
 
 
-def peak(name: str, files: Sequence[Path]) -> float:
+def peak(program: str, files: Sequence[Path]) -> float:
     """The most memory that a fresh process has for one side, in MB."""
-    command = [sys.executable, __file__, "--peak", name, "--files", *map(str, files)]
+    command = [sys.executable, "-c", program + SAY_PEAK, *map(str, files)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     return float(done.stdout)
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has had, in MB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     (
         "records",
+        "schemas",
         "articles",
         "suites",
         "hub",

@@ -5,9 +5,6 @@ from dataclasses import fields
 import pyarrow as pa
 
 from modernpubmed.records import (
-    ARTICLE_SCHEMA,
-    MINED_SCHEMA,
-    PAIR_SCHEMA,
     AbstractSection,
     Article,
     Correction,
@@ -20,6 +17,7 @@ from modernpubmed.records import (
     pair_from_row,
     pair_to_row,
 )
+from modernpubmed.schemas import ARTICLE_SCHEMA, MINED_SCHEMA, PAIR_SCHEMA
 
 ARTICLE = Article(
     pmid=12,

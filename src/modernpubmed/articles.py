@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import MANIFEST_NAME, Manifest
-from modernpubmed.records import ARTICLE_SCHEMA, Article, article_from_row
+from modernpubmed.records import Article, article_from_row
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 #: Name of the table in a folder of articles, and in each file's folder in a corpus.
 ARTICLES_NAME = "articles.parquet"

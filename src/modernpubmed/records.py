@@ -1,4 +1,4 @@
-"""The types that flow through the house, and their Arrow schemas.
+"""The types that flow through the house; their Arrow schemas are in ``schemas``.
 
 ``Article`` is what NLM says of one PubMed record, nothing inferred that could not be traced back;
 ``Pair`` is what an encoder learns from. Both are frozen, both round-trip through Parquet.
@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
-
-import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,116 +177,6 @@ class Pair:
     links: tuple[int, ...] = ()
 
 
-_SECTION = pa.struct(
-    [
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("label", pa.string()),
-        pa.field("category", pa.string()),
-    ]
-)
-
-#: Arrow schema of a table of articles; the columns are ``Article``'s fields, in order.
-ARTICLE_SCHEMA = pa.schema(
-    [
-        pa.field("pmid", pa.int64(), nullable=False),
-        pa.field("title", pa.string(), nullable=False),
-        pa.field("version", pa.int32(), nullable=False),
-        pa.field("translated", pa.bool_(), nullable=False),
-        pa.field("vernacular_title", pa.string()),
-        pa.field("sections", pa.list_(_SECTION), nullable=False),
-        pa.field("copyright", pa.string()),
-        pa.field(
-            "other_abstracts",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("kind", pa.string(), nullable=False),
-                        pa.field("language", pa.string(), nullable=False),
-                        pa.field("sections", pa.list_(_SECTION), nullable=False),
-                        pa.field("copyright", pa.string()),
-                    ]
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field("languages", pa.list_(pa.string()), nullable=False),
-        pa.field("date", pa.string()),
-        pa.field("year", pa.int32()),
-        pa.field("journal", pa.string()),
-        pa.field("journal_abbreviation", pa.string()),
-        pa.field("issn", pa.string()),
-        pa.field("publication_types", pa.list_(pa.string()), nullable=False),
-        pa.field(
-            "mesh",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("ui", pa.string()),
-                        pa.field("name", pa.string(), nullable=False),
-                        pa.field("major", pa.bool_(), nullable=False),
-                        pa.field(
-                            "qualifiers",
-                            pa.list_(
-                                pa.struct(
-                                    [
-                                        pa.field("ui", pa.string()),
-                                        pa.field("name", pa.string(), nullable=False),
-                                        pa.field("major", pa.bool_(), nullable=False),
-                                    ]
-                                )
-                            ),
-                            nullable=False,
-                        ),
-                    ]
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field(
-            "corrections",
-            pa.list_(
-                pa.struct(
-                    [
-                        pa.field("kind", pa.string(), nullable=False),
-                        pa.field("source", pa.string()),
-                        pa.field("pmid", pa.int64()),
-                    ]
-                )
-            ),
-            nullable=False,
-        ),
-        pa.field("status", pa.string()),
-        pa.field("doi", pa.string()),
-    ]
-)
-
-#: Arrow schema of a table of pairs; the columns are ``Pair``'s fields, in order.
-PAIR_SCHEMA = pa.schema(
-    [
-        pa.field("anchor", pa.string(), nullable=False),
-        pa.field("positive", pa.string(), nullable=False),
-        pa.field("pmid", pa.int64()),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("source", pa.string()),
-        pa.field("year", pa.int32()),
-        pa.field("concept", pa.string()),
-        pa.field("mesh", pa.list_(pa.string()), nullable=False),
-        pa.field("links", pa.list_(pa.int64()), nullable=False),
-    ]
-)
-
-#: Arrow schema of pairs with mined hard negatives, best first: texts like the positive, the
-#: score (cosine similarity to the anchor) of each, and that of the positive.
-MINED_SCHEMA = pa.schema(
-    [
-        *PAIR_SCHEMA,
-        pa.field("negatives", pa.list_(pa.string()), nullable=False),
-        pa.field("negative_scores", pa.list_(pa.float32()), nullable=False),
-        pa.field("positive_score", pa.float32(), nullable=False),
-    ]
-)
-
-
 def article_to_row(article: Article) -> dict[str, Any]:
     """The article as a row of ``ARTICLE_SCHEMA``."""
     return asdict(article)
@@ -297,6 +185,8 @@ def article_to_row(article: Article) -> dict[str, Any]:
 def article_from_row(row: Mapping[str, Any]) -> Article:
     """The article of a row of ``ARTICLE_SCHEMA``.
 
+    >>> import pyarrow as pa
+    >>> from modernpubmed.schemas import ARTICLE_SCHEMA
     >>> article = Article(7, "Title", mesh=(MeshHeading("D1", "Liver", True),))
     >>> table = pa.Table.from_pylist([article_to_row(article)], schema=ARTICLE_SCHEMA)
     >>> article_from_row(table.to_pylist()[0]) == article
@@ -328,6 +218,8 @@ def pair_to_row(pair: Pair) -> dict[str, Any]:
 def pair_from_row(row: Mapping[str, Any]) -> Pair:
     """The pair of a row of ``PAIR_SCHEMA``.
 
+    >>> import pyarrow as pa
+    >>> from modernpubmed.schemas import PAIR_SCHEMA
     >>> pair = Pair("Gout", "A joint disease …", pmid=7, mesh=("Gout",), links=(9,))
     >>> table = pa.Table.from_pylist([pair_to_row(pair)], schema=PAIR_SCHEMA)
     >>> pair_from_row(table.to_pylist()[0]) == pair

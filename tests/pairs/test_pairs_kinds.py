@@ -18,7 +18,6 @@ from modernpubmed.pairs.kinds import (
 from modernpubmed.pairs.sentences import sentences, split_heading
 from modernpubmed.pairs.store import DEV_NAME, TRAIN_NAME
 from modernpubmed.records import (
-    ARTICLE_SCHEMA,
     AbstractSection,
     Article,
     Correction,
@@ -27,6 +26,7 @@ from modernpubmed.records import (
     Pair,
     article_to_row,
 )
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 AIM = "We asked whether the invented drug helps mice that have a made-up disease."
 METHOD = "Forty mice were given the drug or a placebo for a year and then weighed."

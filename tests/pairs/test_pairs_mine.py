@@ -21,8 +21,9 @@ from modernpubmed.folding import folded
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import candidates, mine, read_pairs
 from modernpubmed.pairs.mine import REASONS
-from modernpubmed.records import MINED_SCHEMA, PAIR_SCHEMA, Pair, pair_to_row
+from modernpubmed.records import Pair, pair_to_row
 from modernpubmed.related import mesh_overlap, near_duplicate_keys
+from modernpubmed.schemas import MINED_SCHEMA, PAIR_SCHEMA
 
 # The module, not the function of its name that the package exports.
 mining = import_module("modernpubmed.pairs.mine")

@@ -10,9 +10,6 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pairs import build, build_pairs, read_pairs, split_of, store, write_pairs
 from modernpubmed.records import (
-    ARTICLE_SCHEMA,
-    MINED_SCHEMA,
-    PAIR_SCHEMA,
     AbstractSection,
     Article,
     MeshHeading,
@@ -20,6 +17,7 @@ from modernpubmed.records import (
     article_to_row,
     pair_to_row,
 )
+from modernpubmed.schemas import ARTICLE_SCHEMA, MINED_SCHEMA, PAIR_SCHEMA
 
 PAIRS = [
     Pair("Title é", "Abstract one", 12, source="here", year=2001),

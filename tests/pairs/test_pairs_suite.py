@@ -26,13 +26,8 @@ from modernpubmed.pairs.suite import (
     OPENS_WITH_TITLE,
     title_abstract_suite,
 )
-from modernpubmed.records import (
-    ARTICLE_SCHEMA,
-    AbstractSection,
-    Article,
-    Pair,
-    article_to_row,
-)
+from modernpubmed.records import AbstractSection, Article, Pair, article_to_row
+from modernpubmed.schemas import ARTICLE_SCHEMA
 from modernpubmed.suites import read_suite, suite_checksum, write_suite
 
 

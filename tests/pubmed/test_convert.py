@@ -19,7 +19,6 @@ from modernpubmed.pubmed.columns import to_batch
 from modernpubmed.pubmed.convert import FileReport, convert
 from modernpubmed.pubmed.source import Digests, read_chunks
 from modernpubmed.records import (
-    ARTICLE_SCHEMA,
     AbstractSection,
     Article,
     Correction,
@@ -28,6 +27,7 @@ from modernpubmed.records import (
     OtherAbstract,
     article_to_row,
 )
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 FULL = Article(
     7,

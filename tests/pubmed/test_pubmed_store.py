@@ -7,7 +7,7 @@ import pytest
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 from modernpubmed.pubmed import convert, parse_files, read_articles
-from modernpubmed.records import ARTICLE_SCHEMA
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 
 def record(pmid, title, version=1):

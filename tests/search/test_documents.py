@@ -9,15 +9,8 @@ import pytest
 import zstandard
 
 from modernpubmed.errors import ModernPubMedError
-from modernpubmed.records import (
-    ARTICLE_SCHEMA,
-    PAIR_SCHEMA,
-    AbstractSection,
-    Article,
-    Pair,
-    article_to_row,
-    pair_to_row,
-)
+from modernpubmed.records import AbstractSection, Article, Pair, article_to_row, pair_to_row
+from modernpubmed.schemas import ARTICLE_SCHEMA, PAIR_SCHEMA
 from modernpubmed.search import Document, read_documents
 
 

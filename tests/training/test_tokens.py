@@ -13,7 +13,8 @@ from sentence_transformers import SentenceTransformer
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.pairs import write_pairs
-from modernpubmed.records import MINED_SCHEMA, Pair, pair_to_row
+from modernpubmed.records import Pair, pair_to_row
+from modernpubmed.schemas import MINED_SCHEMA
 from modernpubmed.training import tokens as module
 from modernpubmed.training.contrast import contrast
 from modernpubmed.training.tokens import Form, tokenise

@@ -41,7 +41,8 @@ from modernpubmed.pairs.terminology import (
     read_terminology,
     synonym_pairs,
 )
-from modernpubmed.records import PAIR_SCHEMA, Pair
+from modernpubmed.records import Pair
+from modernpubmed.schemas import PAIR_SCHEMA
 
 #: Records that a process prepares at a time.
 PIECE = 2_000

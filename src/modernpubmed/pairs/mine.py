@@ -53,8 +53,8 @@ from modernpubmed.pairs.candidates import (
 from modernpubmed.pairs.relations import RELATIONS, Judge
 from modernpubmed.pairs.store import DEV_NAME, TRAIN_NAME
 from modernpubmed.protocols import TextEncoder
-from modernpubmed.records import MINED_SCHEMA, PAIR_SCHEMA
 from modernpubmed.related import MESH_OVERLAP
+from modernpubmed.schemas import MINED_SCHEMA, PAIR_SCHEMA
 
 _ABOVE, _AGAIN = "score above the margin", "same text as a better negative"
 #: Why a candidate is dropped, in the order in which the rules are tried.

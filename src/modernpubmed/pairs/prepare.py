@@ -28,8 +28,9 @@ from modernpubmed.pairs.deduplicate import identity_of
 from modernpubmed.pairs.kinds import make
 from modernpubmed.pairs.select import Tally, select_one
 from modernpubmed.pairs.split import split_of
-from modernpubmed.records import PAIR_SCHEMA, Article, Pair, article_from_row, pair_to_row
+from modernpubmed.records import Article, Pair, article_from_row, pair_to_row
 from modernpubmed.related import keys_of, shingles_of, signatures
+from modernpubmed.schemas import PAIR_SCHEMA
 
 #: Why a record is dropped that ``--mesh`` did not ask for.
 OTHER_MESH = "none of the MeSH headings"

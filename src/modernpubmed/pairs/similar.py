@@ -38,8 +38,9 @@ import pyarrow as pa
 from modernpubmed.folding import folded
 from modernpubmed.pairs.select import Tally
 from modernpubmed.pairs.table import HashTable
-from modernpubmed.records import PAIR_SCHEMA, Pair, pair_from_row, pair_to_row
+from modernpubmed.records import Pair, pair_from_row, pair_to_row
 from modernpubmed.related import BANDS, MESH_OVERLAP, keys_of, mesh_overlap, shingles_of
+from modernpubmed.schemas import PAIR_SCHEMA
 
 #: From which share of common words on two titles are similar.
 SIMILAR = 0.6

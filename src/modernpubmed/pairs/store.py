@@ -21,16 +21,8 @@ from modernpubmed.errors import ModernPubMedError
 from modernpubmed.lines import json_lines
 from modernpubmed.manifest import replacing
 from modernpubmed.pairs.kinds import TERMINOLOGY_KINDS
-from modernpubmed.records import (
-    ARTICLE_SCHEMA,
-    MINED_SCHEMA,
-    PAIR_SCHEMA,
-    Article,
-    Pair,
-    article_from_row,
-    pair_from_row,
-    pair_to_row,
-)
+from modernpubmed.records import Article, Pair, article_from_row, pair_from_row, pair_to_row
+from modernpubmed.schemas import ARTICLE_SCHEMA, MINED_SCHEMA, PAIR_SCHEMA
 
 #: Names of the files in a folder of pairs.
 TRAIN_NAME, DEV_NAME, PAIRS_NAME = "train.parquet", "dev.parquet", "pairs.parquet"
@@ -190,7 +182,7 @@ def _typed(batch: pa.RecordBatch, wanted: list[pa.Field], path: Path) -> pa.Reco
             raise ModernPubMedError(
                 f"the column {field.name} is {column.type}, not {field.type}",
                 file=path,
-                remedy="write it with modernpubmed.records.PAIR_SCHEMA",
+                remedy="write it with modernpubmed.schemas.PAIR_SCHEMA",
             ) from error
     return pa.RecordBatch.from_arrays(columns, names=[field.name for field in wanted])
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from modernpubmed.records import ARTICLE_SCHEMA, Article
+from modernpubmed.records import Article
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 
 def to_batch(articles: Sequence[Article]) -> pa.RecordBatch:

@@ -27,7 +27,8 @@ from modernpubmed.pubmed.columns import to_batch
 from modernpubmed.pubmed.keys import DELETIONS_NAME
 from modernpubmed.pubmed.parse import ParseCounts, parse
 from modernpubmed.pubmed.source import Digests, expected_md5, refuse_other_md5, verify_md5
-from modernpubmed.records import ARTICLE_SCHEMA, Article, Deletion
+from modernpubmed.records import Article, Deletion
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 #: Name of the report in the folder.
 REPORT_NAME = "report.json"

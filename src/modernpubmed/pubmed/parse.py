@@ -57,6 +57,14 @@ _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d(?!\d)")
 _NOT_AVAILABLE = "[not available]"
 
 
+class _BadRecordError(Exception):
+    """What is wrong with a record, and of which PMID where that is known."""
+
+    def __init__(self, cause: str, record: str | None = None) -> None:
+        super().__init__(cause)
+        self.record = record
+
+
 @dataclass(slots=True)
 class ParseCounts:
     """How many records of each kind came out of a file; filled while it is read.
@@ -93,21 +101,24 @@ def parse(
     pmid: int | None = None
     number = 0
     try:
-        for number, element in enumerate(_records(path, counts, digests), start=1):
+        for element in _records(path, counts, digests):
+            number += 1
             name = element.tag
             if name == "PubmedBookArticle":
                 counts.books += 1
             elif name in ("DeleteCitation", "DeleteDocument"):
                 for child in element.iterchildren("PMID"):
                     counts.deletions += 1
-                    yield Deletion(*_pmid(child, path, _place(number, pmid)))
+                    yield Deletion(*_pmid(child))
             else:
                 # In the current DTD the citation stands in a PubmedArticle, in the older one alone.
                 about = element if name == "MedlineCitation" else _child(element, "MedlineCitation")
-                article = _article(element, about, path, _place(number, pmid))
+                article = _article(element, about)
                 pmid = article.pmid
                 counts.articles += 1
                 yield article
+    except _BadRecordError as error:
+        raise _bad(str(error), path, error.record or _place(number, pmid)) from None
     except etree.XMLSyntaxError as error:
         raise ModernPubMedError(
             f"damaged or truncated XML ({error.msg})",
@@ -196,23 +207,21 @@ def _child(element: etree._Element, tag: str) -> etree._Element | None:
     return None
 
 
-def _article(
-    record: etree._Element, citation: etree._Element | None, path: Path, where: str
-) -> Article:
+def _article(record: etree._Element, citation: etree._Element | None) -> Article:
     if citation is None:
-        raise _bad("no MedlineCitation in it", path, where)
+        raise _BadRecordError("no MedlineCitation in it")
     about, others = _children(citation, "OtherAbstract")
-    pmid, version = _pmid(about.get("PMID"), path, where)
+    pmid, version = _pmid(about.get("PMID"))
     article = about.get("Article")
     if article is None:
-        raise _bad("no Article element in it", path, f"PMID {pmid}")
+        raise _BadRecordError("no Article element in it", f"PMID {pmid}")
     parts, several = _children(article, "Language", "ELocationID")
     languages = tuple([text for e in several if e.tag == "Language" and (text := _text(e))])
     vernacular = _optional(parts.get("VernacularTitle"))
     title, translated = _title(parts.get("ArticleTitle"), languages, vernacular)
     sections, right = _abstract(parts.get("Abstract"))
     journal, _ = _children(parts.get("Journal"))
-    date, year = _date(_children(journal.get("JournalIssue"))[0].get("PubDate"))
+    date, year = _date(journal.get("JournalIssue"))
     return Article(
         pmid,
         title,
@@ -221,7 +230,7 @@ def _article(
         vernacular,
         sections,
         right,
-        tuple(map(_other_abstract, others)),
+        tuple(map(_other_abstract, others)) if others else (),
         languages,
         date,
         year,
@@ -230,7 +239,7 @@ def _article(
         _optional(journal.get("ISSN")),
         _publication_types(parts.get("PublicationTypeList")),
         _mesh(about.get("MeshHeadingList")),
-        _corrections(about.get("CommentsCorrectionsList"), path, pmid),
+        _corrections(about.get("CommentsCorrectionsList"), pmid),
         citation.get("Status"),
         _doi(several, record),
     )
@@ -254,15 +263,16 @@ def _children(
     return children, several
 
 
-def _pmid(element: etree._Element | None, path: Path, where: str) -> tuple[int, int]:
-    if element is None or not (element.text or "").strip():
-        raise _bad("no PMID", path, where)
-    pmid, version = (element.text or "").strip(), element.get("Version", "1")
+def _pmid(element: etree._Element | None) -> tuple[int, int]:
+    pmid = "" if element is None else _text(element)
+    if element is None or not pmid:
+        raise _BadRecordError("no PMID")
+    version = element.get("Version", "1")
     for what, value, longest in (("PMID", pmid, 18), ("PMID Version", version, 9)):
         if not (value.isascii() and value.isdigit()):
-            raise _bad(f"the {what} is no number: {value[:40]!r}", path, where)
+            raise _BadRecordError(f"the {what} is no number: {value[:40]!r}")
         if len(value) > longest:
-            raise _bad(f"the {what} has {len(value)} digits", path, where)
+            raise _BadRecordError(f"the {what} has {len(value)} digits")
     return int(pmid), int(version)
 
 
@@ -335,11 +345,12 @@ def _other_abstract(other: etree._Element) -> OtherAbstract:
     )
 
 
-def _date(element: etree._Element | None) -> tuple[str | None, int | None]:
-    if element is None:
+def _date(issue: etree._Element | None) -> tuple[str | None, int | None]:
+    date = None if issue is None else _child(issue, "PubDate")
+    if date is None:
         return None, None
     verbatim = " ".join(
-        filter(None, (_text(child) for child in element if isinstance(child.tag, str)))
+        [text for part in date if isinstance(part.tag, str) and (text := _text(part))]
     )
     year = _YEAR.search(verbatim)
     return verbatim or None, None if year is None else int(year[0])
@@ -367,14 +378,17 @@ def _mesh(headings: etree._Element | None) -> tuple[MeshHeading, ...]:
     return tuple(found)
 
 
-def _corrections(links: etree._Element | None, path: Path, pmid: int) -> tuple[Correction, ...]:
+def _corrections(links: etree._Element | None, pmid: int) -> tuple[Correction, ...]:
     found = []
     for link in () if links is None else links:
         if link.tag == "CommentsCorrections":
             parts, _ = _children(link)
             other = parts.get("PMID")
             if other is not None:
-                number, _ = _pmid(other, path, f"PMID {pmid}, a correction link")
+                try:
+                    number, _ = _pmid(other)
+                except _BadRecordError as error:
+                    raise _BadRecordError(str(error), f"PMID {pmid}, a correction link") from None
             found.append(
                 Correction(
                     link.get("RefType", ""),

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from modernpubmed.articles import corpus_manifest, parts, table_batches
 from modernpubmed.manifest import MANIFEST_NAME, Manifest, refuse_other_files, replacing, sha256
 from modernpubmed.pubmed.order import stem
-from modernpubmed.records import ARTICLE_SCHEMA
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 _KIND = "plain corpus"
 _FOLDER = "articles"

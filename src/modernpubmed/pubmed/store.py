@@ -25,7 +25,7 @@ from modernpubmed.pubmed.convert import FileReport, convert
 from modernpubmed.pubmed.keys import DELETIONS_NAME, events, write_keys
 from modernpubmed.pubmed.latest import DELETED, DELETION, LIVE, OLDER, OUTCOMES, SUPERSEDED
 from modernpubmed.pubmed.order import nlm_order
-from modernpubmed.records import ARTICLE_SCHEMA
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 #: Arrow schema of ``deletions.parquet``: every deletion read, and the file that ordered it.
 DELETION_SCHEMA = pa.schema(

@@ -25,7 +25,7 @@ from modernpubmed.pubmed.corpus import FILES, Corpus, leftovers
 from modernpubmed.pubmed.keys import DELETIONS_NAME, load_keys, read_keys
 from modernpubmed.pubmed.language import is_foreign
 from modernpubmed.pubmed.recount import recount
-from modernpubmed.records import ARTICLE_SCHEMA
+from modernpubmed.schemas import ARTICLE_SCHEMA
 
 Outcome = Literal["pass", "warn", "fail", "skip", "NOT CHECKED"]
 Progress = Callable[[str, int, int], None]

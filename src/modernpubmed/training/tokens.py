@@ -47,8 +47,8 @@ from tokenizers import Tokenizer
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.folding import fingerprint, folded
 from modernpubmed.manifest import replacing
-from modernpubmed.records import PAIR_SCHEMA
 from modernpubmed.related import BANDS, CHECK_TAGS, near_duplicate_keys
+from modernpubmed.schemas import PAIR_SCHEMA
 from modernpubmed.training.contrast import contrast
 from modernpubmed.training.recipe import Contrast
 
