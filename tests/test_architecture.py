@@ -38,6 +38,7 @@ FLOORS = (
         "related",
         "terminal",
         "threads",
+        "cluster",
         "wording",
     ),
     ("pubmed", "pairs", "training", "encoder"),

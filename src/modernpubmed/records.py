@@ -10,7 +10,7 @@ Field semantics follow NLM's description of the XML elements
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 
@@ -177,6 +177,9 @@ class Pair:
     links: tuple[int, ...] = ()
 
 
+_PAIR_FIELDS = tuple(field.name for field in fields(Pair))
+
+
 def article_to_row(article: Article) -> dict[str, Any]:
     """The article as a row of ``ARTICLE_SCHEMA``."""
     return asdict(article)
@@ -212,7 +215,8 @@ def article_from_row(row: Mapping[str, Any]) -> Article:
 
 def pair_to_row(pair: Pair) -> dict[str, Any]:
     """The pair as a row of ``PAIR_SCHEMA``."""
-    return asdict(pair)
+    # asdict copies what is inside, which takes ten times as long; here all of it is immutable.
+    return {name: getattr(pair, name) for name in _PAIR_FIELDS}
 
 
 def pair_from_row(row: Mapping[str, Any]) -> Pair:

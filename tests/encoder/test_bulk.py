@@ -20,12 +20,13 @@ from typing import Any
 import psutil
 import pytest
 
+from modernpubmed.cluster import ALONE
 from modernpubmed.encoder import Encoder, bulk, encode_to
 from modernpubmed.encoder.bulk import encode_with_ray
 from modernpubmed.errors import MissingExtraError, ModernPubMedError
 
 #: Ray's workers give way to all else on a machine, and would be starved by the other tests.
-QUICK = {**bulk._ALONE, "RAY_worker_niceness": "0"}
+QUICK = {**ALONE, "RAY_worker_niceness": "0"}
 #: Seconds for what takes seconds on a machine that does nothing else.
 WAIT = 300
 TEXTS = [f"finding {number} of the left kidney" for number in range(96)]

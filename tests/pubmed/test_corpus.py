@@ -17,7 +17,8 @@ from modernpubmed.pairs.suite import title_abstract_suite
 from modernpubmed.pubmed import corpus as corpus_module
 from modernpubmed.pubmed import keys, parse_files, read_articles
 from modernpubmed.pubmed.consolidate import consolidate
-from modernpubmed.pubmed.corpus import Corpus, locked
+from modernpubmed.pubmed.corpus import Corpus
+from modernpubmed.pubmed.lock import alone
 from modernpubmed.pubmed.plain import write_plain
 from modernpubmed.pubmed.validate import validate
 from modernpubmed.search.documents import read_documents
@@ -384,8 +385,8 @@ def test_folders_of_something_else_are_left_alone(nlm, out, tmp_path):
 
 def test_two_runs_at_a_time(nlm, out, monkeypatch):
     path = nlm.write(1, nlm.record(1))
-    monkeypatch.setattr(corpus_module, "_PATIENCE", 0.2)
-    with locked(out), pytest.raises(ModernPubMedError, match="another run is at work"):
+    monkeypatch.setattr("modernpubmed.pubmed.consolidate._PATIENCE", 0.2)
+    with alone(out, "corpus"), pytest.raises(ModernPubMedError, match="another run is at work"):
         run(path, out)
     run(path, out)
 

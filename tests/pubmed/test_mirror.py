@@ -606,7 +606,7 @@ def test_one_mirror_at_a_time(nlm: Nlm, tmp_path: Path):
     nlm.fault(SECOND, Fault("replace", 10_000, then=second))
     run(nlm, tmp_path)
     assert refused == [
-        f"{tmp_path}: another mirror is at work here. Remedy: wait until it has finished."
+        f"{tmp_path}: another run is at work in this mirror. Remedy: wait until it has ended."
     ]
     assert tree(tmp_path) == whole(nlm)
 

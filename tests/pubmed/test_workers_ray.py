@@ -130,7 +130,7 @@ def test_a_cluster_of_its_own_and_no_cluster(nlm, tmp_path):
     found = dict(convert_all(jobs, ray="local", workers=2))
     assert all(isinstance(report, FileReport) for report in found.values())
     assert contents(tmp_path / "out") == expected(jobs, tmp_path)
-    with pytest.raises(ModernPubMedError, match="no Ray cluster there"):
+    with pytest.raises(ModernPubMedError, match="no Ray cluster answers"):
         list(convert_all(jobs, ray="127.0.0.1:9"))
 
 

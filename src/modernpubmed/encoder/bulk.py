@@ -25,12 +25,10 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import os
 import platform
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -40,6 +38,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modernpubmed.cluster import LOCAL, connected, import_ray, last_line
 from modernpubmed.encoder.encoder import SHIPPED_MODEL, Encoder
 from modernpubmed.encoder.precision import VectorType
 from modernpubmed.encoder.shards import (
@@ -50,16 +49,9 @@ from modernpubmed.encoder.shards import (
     ShardFolder,
     ShardFormat,
 )
-from modernpubmed.errors import ModernPubMedError, needs_extra
+from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest
 from modernpubmed.threads import usable_threads
-
-#: The address that means: a cluster of this machine, for this call only.
-LOCAL = "local"
-
-#: What a cluster of this machine is told: to report to nobody, and to listen on the loopback
-#: interface only, which on Linux it would not do by itself.
-_ALONE = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 
 #: Texts a unit: what a graph sorts by length at a time, so batches, and with them bits, are those
 #: of a run without Ray; half a minute of work for a core.
@@ -148,10 +140,7 @@ def encode_with_ray(
     """
     if cpus < 1:
         raise ModernPubMedError(f"cpus is {cpus}", remedy="give 1 or more")
-    if address == LOCAL:
-        os.environ.update(_ALONE)  # before the import, which reads it
-    with needs_extra("scale", "encoding on many machines"):
-        import ray
+    ray = import_ray(address, "encoding on many machines")
     loading = {**(loading or {}), "threads": cpus}
     encoder = Encoder.load(model, **loading)
     path = (encoder.folder or SHIPPED_MODEL).resolve()
@@ -170,7 +159,11 @@ def encode_with_ray(
     if not any(plan.values()):
         _Reader(folder, iter(texts), plan, None, ids=ids).read()
         return folder.finish()
-    with _cluster(address, cpus) as workers:
+    most = max(1, usable_threads() // cpus)
+    # One more than there are: what Ray Data may start beside the workers finds room.
+    size = {"num_cpus": most * cpus + 1, "num_gpus": 0, "object_store_memory": _STORE}
+    with connected(ray, address, **size) as made:
+        workers = most if made and address == LOCAL else None
         job = _Job(
             source=None if model is None else str(path),
             loading=loading,
@@ -193,7 +186,7 @@ def encode_with_ray(
             _write(folder, plan, reader, results, clock)
         except ray.exceptions.RayError as error:
             raise ModernPubMedError(
-                f"the cluster failed ({_last_line(error)})",
+                f"the cluster failed ({last_line(error)})",
                 file=address,
                 remedy="the same call again goes on; see Ray's logs if it fails again",
             ) from error
@@ -478,50 +471,9 @@ def _plan(folder: ShardFolder, total: int, shard_rows: int) -> _Plan:
     return plan
 
 
-@contextmanager
-def _cluster(address: str, cpus: int) -> Iterator[int | None]:
-    """A connection to the cluster; gives how many workers at most, None as many as fit."""
-    import ray
-
-    if ray.is_initialized():
-        yield None
-        return
-    own: dict[str, Any] = {}
-    workers = None
-    if address == LOCAL:
-        threads = usable_threads()
-        workers = max(1, threads // cpus)
-        own = {
-            # One more than there are: what Ray Data may start beside the workers finds room.
-            "num_cpus": workers * cpus + 1,
-            "num_gpus": 0,
-            "include_dashboard": False,
-            "object_store_memory": _STORE,
-            "_node_ip_address": "127.0.0.1",
-        }
-    try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **own)
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        raise ModernPubMedError(
-            f"no Ray cluster answers ({_last_line(error)})",
-            file=address,
-            remedy="give local, auto, host:port or ray://host:port; ray status shows a cluster",
-        ) from error
-    try:
-        yield workers
-    finally:
-        ray.shutdown()
-
-
 def _this_node() -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     node = ray.get_runtime_context().get_node_id()
     return NodeAffinitySchedulingStrategy(node, soft=False)
-
-
-def _last_line(error: Exception) -> str:
-    """What an error says last: a traceback comes before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -326,4 +326,4 @@ def _reads_english(text: str) -> bool:
     # One function word in 50: the least English of 61,546 real abstracts has one in 30; Spanish,
     # German, Japanese and the like have next to none of these.
     words = text[:2000].lower().split()
-    return sum(word in _FUNCTION_WORDS for word in words) * 50 >= len(words)
+    return len([word for word in words if word in _FUNCTION_WORDS]) * 50 >= len(words)

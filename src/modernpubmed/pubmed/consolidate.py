@@ -35,13 +35,13 @@ from modernpubmed.pubmed.corpus import (
     Entry,
     commit,
     folder_name,
-    locked,
     settle,
     span,
     sweep,
     with_state,
 )
 from modernpubmed.pubmed.keys import write_keys
+from modernpubmed.pubmed.lock import alone
 from modernpubmed.pubmed.order import Number, stem
 from modernpubmed.pubmed.source import expected_md5, file_md5
 from modernpubmed.pubmed.workers import convert_all
@@ -53,6 +53,8 @@ Progress = Callable[[str, int, int], None]
 _FOLDERS = ("", "baseline", "updatefiles")
 # A new year's baseline has nearly all that the old year had; one with less is not all there.
 _LEAST_SHARE = 0.9
+# A killed run's workers may take a moment to notice; whoever holds it longer is at work.
+_PATIENCE = 30.0
 
 
 def consolidate(
@@ -92,7 +94,7 @@ def consolidate(
     out = out.resolve()
     if out.exists() and not out.is_dir():
         raise ModernPubMedError("there is a file here", file=out, remedy="name a folder")
-    with locked(out):
+    with alone(out, "corpus", _PATIENCE):
         before = Corpus.open(out)
         plan = _Plan.of(before, given)
         results = _converted(plan, out, workers, ray, progress)

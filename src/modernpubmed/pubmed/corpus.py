@@ -20,13 +20,10 @@ empty; ``as_of`` says which file was the last.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -44,8 +41,6 @@ from modernpubmed.pubmed.order import Number, stem
 
 FILES, KEYS, LIVE_BITS = "files", "keys", "live"
 
-# A killed run's workers may take a moment to notice; whoever holds it longer is at work.
-_PATIENCE = 30.0
 # More changed keys than this are not looked up one by one: everything is computed again.
 _LOOKED_UP = 8_000_000
 
@@ -389,33 +384,3 @@ def _temporary(path: Path) -> set[str]:
     """Names of what ``replacing`` left beside the manifest when it was killed."""
     start = f".{MANIFEST_NAME}."
     return {child.name for child in path.glob(f"{start}*")} if path.is_dir() else set()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Keeps a second run away from a corpus for as long as the block takes.
-
-    The lock is the system's, on the folder itself: it ends with the process, however that ends.
-
-    Raises:
-        ModernPubMedError: Another run is at work in it.
-    """
-    path.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ModernPubMedError(
-                        "another run is at work in this corpus",
-                        file=path,
-                        remedy="wait until it has ended",
-                    ) from error
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(descriptor)

@@ -20,8 +20,8 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from email.utils import parsedate_to_datetime
@@ -31,6 +31,7 @@ from typing import Literal
 
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.pubmed.listing import NLM, Listed, read_listing
+from modernpubmed.pubmed.lock import alone
 from modernpubmed.pubmed.order import nlm_order
 from modernpubmed.pubmed.source import file_md5
 from modernpubmed.pubmed.transfer import (
@@ -52,7 +53,6 @@ Kind = Literal["new", "republished", "damaged", "kept"]
 FOLDERS = {"baseline": "baseline", "updates": "updatefiles"}
 
 _MEMORY = ".mirror.json"
-_LOCK = ".mirror.lock"
 #: A row that is younger may change again without looking different: indexes show minutes, in a
 #: time zone that they do not name.
 _SETTLED_DAYS = 2
@@ -213,7 +213,7 @@ def mirror(
         if number is not None and number < 1:
             raise ModernPubMedError(f"{what} is {number}", remedy="give 1 or more")
     client = Client(manners)
-    with nullcontext() if dry_run else _alone(folder):
+    with nullcontext() if dry_run else alone(folder, "mirror"):
         memory = _Memory.read(folder, base)
         parts = [FOLDERS[only]] if only is not None else [*FOLDERS.values()]
         tasks, vanished = _survey(client, folder, memory, parts)
@@ -472,22 +472,6 @@ class _Memory:
         files = {name: asdict(self.seen[name]) for name in sorted(self.seen)}
         text = json.dumps({"base": self.base, "files": files}, indent=1)
         write_whole(folder / _MEMORY, f"{text}\n")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Makes the folder, and refuses a second mirror in it; ends with the process, however."""
-    import fcntl  # not on Windows, where the rest of the package runs
-
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ModernPubMedError(
-                "another mirror is at work here", file=folder, remedy="wait until it has finished"
-            ) from error
-        yield
 
 
 def _check_space(folder: Path, tasks: Sequence[_Task]) -> None:

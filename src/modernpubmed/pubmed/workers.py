@@ -16,7 +16,6 @@ import json
 import os
 import queue
 import re
-import socket
 import subprocess
 import sys
 import threading
@@ -27,7 +26,8 @@ from pathlib import Path
 from shutil import rmtree
 from typing import IO, Any, cast
 
-from modernpubmed.errors import ModernPubMedError, needs_extra
+from modernpubmed.cluster import connected, import_ray
+from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import sha256
 from modernpubmed.pubmed.convert import FileReport, convert
 from modernpubmed.threads import usable_threads
@@ -39,7 +39,6 @@ Outcome = tuple[Path, FileReport | ModernPubMedError]
 _SERVE = "from modernpubmed.pubmed.workers import serve; serve()"
 _ATTEMPTS = 2
 _RAY_RETRIES = 3
-_SECONDS = 10.0
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}")
 
 
@@ -256,36 +255,32 @@ def _in_processes(jobs: Sequence[Job], count: int) -> Generator[Outcome]:
 
 
 def _on_ray(jobs: Sequence[Job], address: str, workers: int | None) -> Generator[Outcome]:
-    with needs_extra("scale", "running on Ray"):
-        import ray
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(address, usable_threads() if workers is None else workers)
-    answer = ray.remote(max_retries=_RAY_RETRIES)(_answer)
-    waiting = iter(jobs)
-    running: dict[Any, Path] = {}
-    try:
-        while True:
-            # A few tasks a core are enough to keep it busy, and no queue grows with the input.
-            window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
-            for source, target in islice(waiting, max(0, window - len(running))):
-                running[answer.remote(str(source), str(target))] = source
-            if not running:
-                return
-            for done in ray.wait(list(running), num_returns=1)[0]:
-                source = running.pop(done)
-                try:
-                    yield _outcome(source, ray.get(done))
-                except ray.exceptions.RayTaskError:  # a bug of ours, which must look like one
-                    raise
-                except ray.exceptions.RayError as error:
-                    yield source, _lost(source, error)
-    finally:
-        for task in running:
-            ray.cancel(task, force=True)
-        if ours:
-            ray.shutdown()
-        _clear(target for _, target in jobs)
+    ray = import_ray(address, "running on Ray")
+    cores = usable_threads() if workers is None else workers
+    with connected(ray, address, num_cpus=cores):
+        answer = ray.remote(max_retries=_RAY_RETRIES)(_answer)
+        waiting = iter(jobs)
+        running: dict[Any, Path] = {}
+        try:
+            while True:
+                # A few tasks a core are enough to keep it busy, and no queue grows with the input.
+                window = 2 * max(1, int(ray.cluster_resources().get("CPU", 1)))
+                for source, target in islice(waiting, max(0, window - len(running))):
+                    running[answer.remote(str(source), str(target))] = source
+                if not running:
+                    return
+                for done in ray.wait(list(running), num_returns=1)[0]:
+                    source = running.pop(done)
+                    try:
+                        yield _outcome(source, ray.get(done))
+                    except ray.exceptions.RayTaskError:  # a bug of ours, which must look like one
+                        raise
+                    except ray.exceptions.RayError as error:
+                        yield source, _lost(source, error)
+        finally:
+            for task in running:
+                ray.cancel(task, force=True)
+            _clear(target for _, target in jobs)
 
 
 def _lost(source: Path, error: Exception) -> ModernPubMedError:
@@ -294,20 +289,3 @@ def _lost(source: Path, error: Exception) -> ModernPubMedError:
         file=source,
         remedy="see what ended it (memory? a node?), and run it again",
     )
-
-
-def _connect(address: str, cores: int) -> None:
-    import ray
-
-    # It would tell its makers of every run.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    here = {"num_cpus": cores, "include_dashboard": False} if address == "local" else {}
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        if port.isdigit():  # Ray itself would try for minutes
-            socket.create_connection((host, int(port)), _SECONDS).close()
-        ray.init(address, log_to_driver=False, **here)
-    except (OSError, RuntimeError, ValueError, OverflowError) as error:
-        raise ModernPubMedError(
-            f"no Ray cluster there ({error})", file=address, remedy="check the address"
-        ) from error
