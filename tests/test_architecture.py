@@ -44,7 +44,7 @@ FLOORS = (
     ("pubmed", "pairs", "training", "encoder"),
     ("evaluation", "search", "concepts", "classify"),
     ("server", "demo", "registry"),
-    ("cli_distil", "cli_evaluation", "cli_pubmed"),
+    ("cli_distil", "cli_evaluation", "cli_pubmed", "cli_training"),
     ("cli",),
     # What a user imports and what Python starts; nothing of ours imports them.
     ("__init__", "__main__"),
