@@ -16,7 +16,9 @@ and each of these again, down to ``LEAF`` documents.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from modernpubmed.training.tokens import Ragged
 
@@ -70,10 +72,13 @@ def _vectors(documents: Ragged, embeddings: NDArray[np.float32]) -> NDArray[np.f
     vectors = np.zeros((len(offsets) - 1, embeddings.shape[1]), dtype=np.float32)
     for start in range(0, len(vectors), _BLOCK):
         ends = offsets[start : start + _BLOCK + 1]
-        rows = start + np.flatnonzero(np.diff(ends))
-        if len(rows):
-            gathered = table[ids[ends[0] : ends[-1]]]
-            vectors[rows] = np.add.reduceat(gathered, offsets[rows] - ends[0], axis=0)
+        bag = functional.embedding_bag(
+            torch.from_numpy(ids[ends[0] : ends[-1]].astype(np.int64)),
+            torch.from_numpy(table),
+            torch.from_numpy((ends[:-1] - ends[0]).astype(np.int64)),
+            mode="sum",
+        )
+        vectors[start : start + len(bag)] = bag.numpy()
     if not len(vectors):
         return vectors
     vectors = _unit(vectors)
