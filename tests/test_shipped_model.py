@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 from modernpubmed import Encoder
-from modernpubmed.encoder.encoder import SHIPPED_MODEL
+from modernpubmed.encoder.encoder import SHIPPED, SHIPPED_MODEL
+from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
 
 #: all-MiniLM-L6-v2's model.safetensors, as two independent packages carry it.
@@ -66,3 +68,50 @@ def test_related_texts_are_near_and_others_far():
 def test_the_card_says_what_was_averaged():
     card = (SHIPPED_MODEL / "README.md").read_text()
     assert "- Weights averaged of: trained 0.75, modernpubmed-mini-1 0.25\n" in card
+
+
+def test_all_of_it_fits_in_80_megabytes():
+    files = [file for folder in SHIPPED.values() for file in folder.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 80e6
+
+
+def test_nano_is_ours_and_says_who_taught_it():
+    folder = SHIPPED["modernpubmed-nano"]
+    assert "Apache License" in (folder / "LICENSE").read_text()
+    assert "taught by\nModernPubMed-mini" in (folder / "NOTICE").read_text()
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert len(card.data.eval_results) >= 16
+    assert "Not for diagnosis" in card.content
+    manifest = Manifest.read(folder)
+    assert len({key for key in manifest.inputs if key.startswith("train_pairs/")}) == 5
+
+
+def test_nano_is_loaded_by_its_name_and_reads_2048_tokens():
+    encoder = Encoder.load("modernpubmed-nano")
+    assert (encoder.max_tokens, encoder.dimension) == (2048, 256)
+    near = encoder.similarity(["diabetes type 2"], ["Type II diabetes mellitus"])
+    far = encoder.similarity(["diabetes type 2"], ["asyncio.run()"])
+    assert near[0, 0] > far[0, 0] + 0.3
+
+
+def test_nano_reads_what_mini_would_cut():
+    encoder = Encoder.load("modernpubmed-nano")
+    filler = "The committee met again in the morning. " * 150
+    texts = [filler, f"{filler} Patients had severe hypertension and kidney failure."]
+    plain, medical = encoder.encode(texts)
+    assert encoder.truncated == 0
+    assert float(plain @ medical) < 0.9999
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_name_in_the_package_needs_no_hub(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Encoder.load(name).folder == SHIPPED[name]
+
+
+def test_a_folder_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "modernpubmed-nano").mkdir()
+    with pytest.raises(ModernPubMedError):
+        Encoder.load("modernpubmed-nano")

@@ -30,8 +30,13 @@ from modernpubmed.errors import MissingExtraError, ModernPubMedError
 if TYPE_CHECKING:
     from modernpubmed.encoder.torch_model import TorchModel
 
-#: The model in the package.
-SHIPPED_MODEL = Path(__file__).parents[1] / "models" / "modernpubmed-mini"
+#: The models in the package, by name.
+SHIPPED = {
+    name: Path(__file__).parents[1] / "models" / name
+    for name in ("modernpubmed-mini", "modernpubmed-nano")
+}
+#: The one that is meant where none is named.
+SHIPPED_MODEL = SHIPPED["modernpubmed-mini"]
 
 Vectors = NDArray[np.float32]
 
@@ -119,8 +124,9 @@ class Encoder:
         """Loads a model.
 
         Args:
-            source: A sentence-transformers folder, or a hub name (``owner/model``) to fetch it
-                from; None is the model in the package.
+            source: A sentence-transformers folder, the name of a model in the package
+                (``modernpubmed-mini``, ``modernpubmed-nano``), or a hub name (``owner/model``) to
+                fetch it from; None is ``modernpubmed-mini``.
             max_tokens: Cut texts at this length instead of the model's own, which it cannot exceed.
             threads: Processor threads of a graph, each with a batch of its own; None takes what
                 the process, or the container it is in, may use.
@@ -158,7 +164,7 @@ class Encoder:
         path = Path(SHIPPED_MODEL if source is None else source)
         name = path.resolve().name if path.is_dir() else str(path)
         if not path.is_dir():
-            path = _fetch(name)
+            path = SHIPPED.get(name) or _fetch(name)
         if is_static(path):
             if precision == "int8":
                 raise ModernPubMedError(
