@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 from safetensors.numpy import load_file
 
 from modernpubmed import Encoder
+from modernpubmed.encoder import TruncationWarning
 from modernpubmed.encoder.encoder import SHIPPED, SHIPPED_MODEL
 from modernpubmed.errors import ModernPubMedError
 from modernpubmed.manifest import Manifest, sha256
@@ -96,12 +97,17 @@ def test_nano_is_loaded_by_its_name_and_reads_2048_tokens():
 
 
 def test_nano_reads_what_mini_would_cut():
-    encoder = Encoder.load("modernpubmed-nano")
-    filler = "The committee met again in the morning. " * 150
-    texts = [filler, f"{filler} Patients had severe hypertension and kidney failure."]
-    plain, medical = encoder.encode(texts)
-    assert encoder.truncated == 0
-    assert float(plain @ medical) < 0.9999
+    filler = "The committee met again in the morning. " * 80
+    texts = [filler, filler + "Severe hypertension led to kidney failure. " * 80]
+    whole = Encoder.load("modernpubmed-nano")
+    plain, medical = whole.encode(texts)
+    assert whole.truncated == 0
+    assert float(plain @ medical) < 0.9
+    cut = Encoder.load("modernpubmed-nano", max_tokens=512)
+    with pytest.warns(TruncationWarning):
+        plain, medical = cut.encode(texts)
+    assert cut.truncated == 2
+    assert float(plain @ medical) > 0.999
 
 
 @pytest.mark.parametrize("name", SHIPPED)
