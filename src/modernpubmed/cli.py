@@ -355,7 +355,7 @@ def _out(parser: argparse.ArgumentParser, help: str) -> None:  # noqa: A002
 
 
 def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", help="folder or hub name; default the model in the package")
+    parser.add_argument("--model", help="folder, name in the package or hub name; default mini")
 
 
 def _json(parser: argparse.ArgumentParser) -> None:

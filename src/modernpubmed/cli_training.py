@@ -48,7 +48,7 @@ def add_training_verbs(verb: AddVerb) -> None:
     add.add_argument(
         "--mesh-overlap", type=float, default=0.4, help="articles this alike are no negatives"
     )
-    add.add_argument("--model", help="folder or hub name; default the model in the package")
+    add.add_argument("--model", help="folder, name in the package or hub name; default mini")
 
     add = verb("plot", _plot, "draw a training run")
     add.add_argument("run", type=Path, help="OUT.run, beside the model")
