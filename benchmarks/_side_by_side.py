@@ -11,7 +11,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 def side_by_side(
@@ -37,18 +37,20 @@ def side_by_side(
         pair = (ours, theirs) if number % 2 else (theirs, ours)
         seconds = {way: _seconds(way) for way in pair}
         ratios.append(seconds[theirs] / seconds[ours])
-    print(
-        json.dumps(
-            {
-                "name": name,
-                "ratio": round(statistics.median(ratios), 2),
-                "low": round(min(ratios), 2),
-                "high": round(max(ratios), 2),
-                "target": target,
-                "machine": machine(),
-            }
-        )
-    )
+    show(name, ratios, target)
+
+
+def show(name: str, ratios: Sequence[float], target: float | None) -> None:
+    """Prints the JSON line of some rounds' ratios; arguments as in ``side_by_side``."""
+    line = {
+        "name": name,
+        "ratio": round(statistics.median(ratios), 2),
+        "low": round(min(ratios), 2),
+        "high": round(max(ratios), 2),
+        "target": target,
+        "machine": machine(),
+    }
+    print(json.dumps(line))
 
 
 def machine() -> str:

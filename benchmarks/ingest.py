@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,7 @@ from pathlib import Path
 import pubmed_parser
 from lxml import etree
 
-from _side_by_side import machine
+from _side_by_side import show
 from modernpubmed.pubmed import parse
 from modernpubmed.pubmed.convert import convert
 from modernpubmed.pubmed.source import read_chunks
@@ -314,14 +313,14 @@ def timed(files: Sequence[Path], articles: int, rounds: int) -> None:
         )
     for clock, seconds in (("processor time", cpu), ("wall time", wall)):
         for name in ("parse", "convert"):
-            report(
+            show(
                 f"{name}: records a second against pubmed_parser, {clock}",
                 [b / a for a, b in zip(seconds[name], seconds["pubmed_parser"], strict=True)],
                 TARGET,
             )
     for name in ("parse", "convert"):
         shares = [b / a for a, b in zip(cpu[name], cpu["floor"], strict=True)]
-        report(f"{name}: share of inflating and libxml2 alone", shares, None)
+        show(f"{name}: share of inflating and libxml2 alone", shares, None)
 
 
 def scaling(files: Sequence[Path]) -> None:
@@ -336,20 +335,7 @@ def scaling(files: Sequence[Path]) -> None:
                 assert len(list(convert_all(jobs, workers=workers))) == len(files)
                 seconds.append(time.perf_counter() - start)
         ratios.append(seconds[0] / seconds[1])
-    report("convert: two processes against one, four files", ratios, None)
-
-
-def report(name: str, ratios: Sequence[float], target: float | None) -> None:
-    """Prints the benchmark's JSON line."""
-    found = {
-        "name": name,
-        "ratio": round(statistics.median(ratios), 2),
-        "low": round(min(ratios), 2),
-        "high": round(max(ratios), 2),
-        "target": target,
-        "machine": machine(),
-    }
-    print(json.dumps(found))
+    show("convert: two processes against one, four files", ratios, None)
 
 
 def peak(program: str, files: Sequence[Path]) -> float:
